@@ -1,0 +1,87 @@
+"""Losses of the paper, eq. (9)-(14): pure functions of tensors, one value per list out.
+
+Shapes: b lists of n padded items, m objectives. `mask` (b, n) is bool, True means a real item. A fully masked list gives
+0 with a live gradient; NaN stays NaN.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+PenaltySign = Literal["toward", "away"]
+
+
+def masked_log_softmax(scores: Tensor, mask: Tensor) -> Tensor:
+    """log softmax over the real items of the last axis, shape as `scores`; 0 on pads (so that 0 * log p is 0)."""
+    floor = torch.finfo(scores.dtype).min
+    return torch.log_softmax(scores.masked_fill(~mask, floor), -1).masked_fill(~mask, 0.0)
+
+
+def listwise_loss(residual: Tensor, targets: Tensor, mask: Tensor, *, beta: float | Tensor = 1.0) -> Tensor:
+    """Eq. (10): -sum_i t_i log softmax_i(beta * residual), one value per list, shape (...,).
+
+    Args:
+        residual: `s - s_base`, shape (..., n). With `beta=1` and a base of 0 this is ListNet, eq. (9).
+        targets: the label distribution t(z), shape (..., n), 0 on pads; an uninformative list's row is 0 and costs 0.
+        mask: True on real items, shape (..., n).
+        beta: temperature of this objective, broadcastable to `residual`.
+    """
+    return -(targets * masked_log_softmax(beta * residual, mask)).sum(-1)
+
+
+def objective_losses(residual: Tensor, targets: Tensor, mask: Tensor, beta: Tensor) -> Tensor:
+    """Eq. (11): the m losses of one residual (b, n) or one residual per objective (b, n, m); shape (b, m).
+
+    `targets` is (b, n, m), `beta` (m,).
+    """
+    if residual.dim() == 2:
+        residual = residual.unsqueeze(-1)
+    per_objective = (residual * beta).transpose(-1, -2)  # (b, m, n)
+    return listwise_loss(per_objective, targets.transpose(-1, -2), mask.unsqueeze(-2))
+
+
+def scalarised_loss(losses: Tensor, weights: Tensor) -> Tensor:
+    """Eq. (12): w . L over the last axis; `losses` and `weights` broadcast, last axis m."""
+    return (weights * losses).sum(-1)
+
+
+def alignment_penalty(losses: Tensor, weights: Tensor, *, sign: PenaltySign = "toward") -> Tensor:
+    """Eq. (13): the cosine penalty G_w over the last axis (m), to be added to the loss.
+
+    `toward` is -cos(w, L), which pulls the loss vector onto the ray of w, as the text and the work it cites mean it.
+    `away` is +cos(w, L), which is the printed formula -cos(w, -L) read literally. An all-zero loss vector gives 0.
+    """
+    cosine = torch.cosine_similarity(weights.expand_as(losses), losses, dim=-1, eps=1e-12)
+    return -cosine if sign == "toward" else cosine
+
+
+def icos_loss(
+    losses: Tensor, weights: Tensor, *, penalty: float = 0.0, sign: PenaltySign = "toward", total: Tensor | None = None
+) -> Tensor:
+    """Eq. (14) for given draws of w: w . L + lambda G_w, shape of `losses` without its last axis.
+
+    Args:
+        losses: (m,) batch means with one w per step, or (b, m) with one w per list.
+        weights: (m,) or (b, m).
+        penalty: lambda.
+        sign: see `alignment_penalty`.
+        total: the loss vector the cosine is taken on, if another than `losses` (uninformative objectives masked).
+    """
+    value = scalarised_loss(losses, weights)
+    if penalty:
+        value = value + penalty * alignment_penalty(losses if total is None else total, weights, sign=sign)
+    return value
+
+
+def dpo_loss(
+    chosen: Tensor, rejected: Tensor, base_chosen: Tensor, base_rejected: Tensor, *, beta: float | Tensor = 1.0
+) -> Tensor:
+    """Eq. (4): -log sigmoid(beta * ((s_w - base_w) - (s_l - base_l))), one value per pair.
+
+    Equal to `listwise_loss` for two items with labels (1, 0) under L1 normalisation.
+    """
+    margin = (chosen - base_chosen) - (rejected - base_rejected)
+    return -torch.nn.functional.logsigmoid(beta * margin)

@@ -1,0 +1,139 @@
+"""Ranking metrics under one stated rule for ties, empty lists and negative labels.
+
+NDCG@k has linear gain and discount log2(i + 1), as in the paper. Ties keep the input order. A list with no positive gain
+has no NDCG: it is NaN per query, left out of the mean, and counted. A negative gain is refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hyperdpo.errors import DataError
+from hyperdpo.losses import listwise_loss, masked_log_softmax
+
+
+def discounts(k: int, *, like: Tensor) -> Tensor:
+    """1 / log2(i + 1) for ranks i = 1..k, shape (k,)."""
+    return 1.0 / torch.log2(torch.arange(2, k + 2, dtype=like.dtype, device=like.device))
+
+
+def top_items(scores: Tensor, mask: Tensor, k: int) -> Tensor:
+    """Indices of the k best real items of each list, best first, shape (..., k); ties keep the input order.
+
+    `torch.topk` breaks ties as it likes, so it is given unique integer keys instead: the order-preserving bits of the
+    float32 score above the reversed position. Pads come last. k is cut to the number of columns. NaN is refused.
+    """
+    if scores.isnan().any():
+        raise DataError("Scores must be numbers; got NaN; a model that gives NaN cannot be ranked by.")
+    n = scores.shape[-1]
+    bits = scores.float().add(0.0).view(torch.int32)  # + 0.0 turns -0.0 into 0.0, which ties with it
+    ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    ordered = ordered.masked_fill(~mask, torch.iinfo(torch.int32).min)
+    keys = (ordered.long() << 32) | torch.arange(n - 1, -1, -1, device=scores.device)
+    return keys.topk(min(k, n), dim=-1).indices
+
+
+def ideal_dcg(gains: Tensor, k: int) -> Tensor:
+    """The largest DCG@k of each list, shape (...,); `gains` (..., n) holds 0 on pads. Raises DataError for a negative gain."""
+    if (gains < 0).any():
+        raise DataError(
+            f"NDCG needs gains of 0 or more; got {float(gains.min()):.6g}; declare a shift for this objective "
+            "(NAME=COLUMN:shift=VALUE) that makes its labels non-negative."
+        )
+    k = min(k, gains.shape[-1])
+    return (gains.topk(k, dim=-1).values * discounts(k, like=gains)).sum(-1)
+
+
+def ndcg(scores: Tensor, gains: Tensor, mask: Tensor, k: int = 10) -> Tensor:
+    """NDCG@k of each list, shape (...,): NaN where no gain is positive. `scores`, `gains`, `mask` are (..., n).
+
+    Raises DataError for a negative gain.
+    """
+    gains = gains.masked_fill(~mask, 0.0)
+    return NDCG(gains.unsqueeze(-1), mask, k).per_query(scores)[..., 0]
+
+
+class NDCG:
+    """NDCG@k for many objectives and many score sets over the same lists: ideals are computed once.
+
+    Args:
+        gains: (b, n, L) gains of L objectives, 0 on pads. Raises DataError if any is negative.
+        mask: (b, n).
+    """
+
+    def __init__(self, gains: Tensor, mask: Tensor, k: int = 10) -> None:
+        self.mask = mask
+        self.k = min(k, gains.shape[-2])
+        self.gains = gains.contiguous()
+        self.ideal = ideal_dcg(gains.transpose(-1, -2), k)
+        self.discounts = discounts(self.k, like=gains)
+
+    def per_query(self, scores: Tensor) -> Tensor:
+        """(b, L) for scores (b, n), or (p, b, L) for p score sets (p, b, n)."""
+        top = top_items(scores, self.mask.expand_as(scores), self.k)  # (..., b, k)
+        gains = self.gains.expand(*top.shape[:-1], *self.gains.shape[-2:])
+        picked = gains.gather(-2, top.unsqueeze(-1).expand(*top.shape, self.gains.shape[-1]))
+        dcg = torch.einsum("...kl,k->...l", picked, self.discounts)
+        return dcg / self.ideal.where(self.ideal > 0, torch.nan)
+
+
+def cross_entropy(residual: Tensor, targets: Tensor, mask: Tensor, beta: Tensor) -> Tensor:
+    """L_j of eq. (10) per list and objective, shape (b, m): NaN where the list is uninformative (its targets are 0).
+
+    Measured at the training beta on the (scaled) residual (b, n): measured at c * beta it would not depend on c at all.
+    """
+    per_objective = targets.transpose(-1, -2)  # (b, m, n)
+    if bool((beta == beta[0]).all()):  # one softmax serves every objective
+        log_q = masked_log_softmax(beta[0] * residual, mask)
+        value = -(per_objective @ log_q.unsqueeze(-1)).squeeze(-1)
+    else:
+        value = listwise_loss(beta.unsqueeze(-1) * residual.unsqueeze(-2), per_objective, mask.unsqueeze(-2))
+    return value.where(per_objective.sum(-1) > 0, torch.nan)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over queries with its 95 % bootstrap interval and what it rests on."""
+
+    mean: float
+    low: float
+    high: float
+    queries: int
+    skipped: int
+
+
+BOOTSTRAP_DRAWS = 1000
+
+
+def bootstrap_counts(queries: int, *, draws: int = BOOTSTRAP_DRAWS, seed: int = 0) -> np.ndarray:
+    """How often each query stands in each bootstrap sample, (draws, queries) float32; shared so comparisons are paired."""
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(queries, np.full(queries, 1 / queries), size=draws).astype(np.float32)
+
+
+def bootstrap_means(per_query: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Bootstrap means (draws, L) of per-query values (queries, L); NaN entries are left out of their column's mean."""
+    real = np.isfinite(per_query)
+    total = counts @ np.where(real, per_query, 0.0).astype(np.float32)
+    number = counts @ real.astype(np.float32)
+    with np.errstate(invalid="ignore"):
+        means: np.ndarray = total / np.where(number > 0, number, np.nan)
+    return means
+
+
+def intervals(per_query: np.ndarray, counts: np.ndarray | None = None) -> list[Interval]:
+    """One Interval per column of per-query values (queries, L); NaN entries are skipped and counted."""
+    if counts is None:
+        counts = bootstrap_counts(len(per_query))
+    low, high = np.nanpercentile(bootstrap_means(per_query, counts), [2.5, 97.5], axis=0)
+    real = np.isfinite(per_query)
+    number = real.sum(0)
+    mean = np.where(real, per_query, 0.0).sum(0, dtype=np.float64) / np.where(number > 0, number, np.nan)
+    return [
+        Interval(float(mean[j]), float(low[j]), float(high[j]), int(number[j]), int((~real[:, j]).sum()))
+        for j in range(per_query.shape[1])
+    ]

@@ -1,0 +1,150 @@
+"""Measuring a run on a split: its own front, the base, and the oracles where the data is simulated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hyperdpo.control import oracle_residual
+from hyperdpo.front import ParetoFront
+from hyperdpo.rank.data import RankData
+from hyperdpo.rank.live import ListTable, LiveModel, base_front, measured_front
+from hyperdpo.rank.run import RankRun
+from hyperdpo.runs import RunFolder
+from hyperdpo.weights import grid
+
+METHOD_NAMES = {"hyperdpo": "HyperDPO", "dpo-ls": "DPO-LS"}
+
+
+def front_name(config: dict[str, Any]) -> str:
+    """What people read on a curve: the method, and for HyperDPO its parametrisation."""
+    method = config["method"]["method"]
+    name = METHOD_NAMES.get(method, method)
+    return f"{name} ({config['parametrisation']})" if method == "hyperdpo" else name
+
+
+def run_residuals(run: RankRun, table: ListTable, features: Tensor, points: int) -> tuple[Tensor, Tensor]:
+    """(weights (p, m), residuals (p, q, n)) over the grid, or over the trained weights of a DPO-LS run."""
+    if run.trained is None:
+        return grid(run.task.m, points), LiveModel(run.rankers[0], table, features).grid_residuals(points)
+    each = [LiveModel(r, table, features).residual(w) for r, w in zip(run.rankers, run.trained, strict=True)]
+    return run.trained, torch.stack(each)
+
+
+def run_front(
+    run: RankRun,
+    table: ListTable,
+    features: Tensor,
+    *,
+    split: str,
+    data: str,
+    points: int = 11,
+    scale: float = 1.0,
+    k: int = 10,
+    keep_residuals: bool = False,
+) -> ParetoFront:
+    """The front of one run on one table."""
+    weights, residuals = run_residuals(run, table, features, points)
+    return measured_front(
+        table,
+        residuals,
+        weights.numpy(),
+        name=front_name(run.config),
+        method=run.method.method,
+        scale=scale,
+        k=k,
+        keep_residuals=keep_residuals,
+        models=len(run.rankers),
+        parameters=run.parameters,
+        seconds=run.config["seconds"],
+        device=run.config["device"],
+        run=run.name,
+        split=split,
+        data=data,
+    )
+
+
+def oracle_fronts(
+    data: RankData, table: ListTable, *, split: str, points: int = 11, scale: float = 1.0, k: int = 10
+) -> list[ParetoFront]:
+    """The best any model of these features could do: at this beta, and without a base to stay near to.
+
+    Only simulated data knows E[t(z) | features]; for other data the list is empty.
+    """
+    if data.manifest["origin"].get("kind") != "demo":
+        return []
+    from hyperdpo.rank.demo import oracle
+
+    known = oracle(data, split, objectives=data.task.objectives, k=k)
+    lists = table.lists
+    p = lists.pad(known.p).transpose(1, 2)
+    gain = lists.pad(known.gain)
+    weights = grid(data.task.m, points)
+    same = torch.stack([oracle_residual(p, w, table.beta[0].cpu()) for w in weights]).to(table.device)
+    same = same.masked_fill(~table.mask, 0.0)
+    free = torch.stack([(gain * w).sum(-1) for w in weights]).to(table.device) - table.base
+    common: dict[str, Any] = {"split": split, "data": data.fingerprint, "k": k}
+    fronts = []
+    if len(set(table.beta.tolist())) == 1:
+        fronts.append(
+            measured_front(
+                table, same, weights.numpy(), name="Best possible at this beta", method="oracle", scale=scale,
+                keep_residuals=True, **common,
+            )
+        )  # fmt: skip
+    fronts.append(
+        measured_front(table, free, weights.numpy(), name="Best possible", method="oracle-unconstrained", **common)
+    )
+    return fronts
+
+
+def evaluate_run(
+    run: RankRun,
+    data: RankData,
+    *,
+    split: str = "test",
+    points: int = 11,
+    scale: float = 1.0,
+    k: int | None = None,
+    baselines: Sequence[RankRun] = (),
+    device: torch.device | str = "cpu",
+    save: bool = False,
+) -> list[ParetoFront]:
+    """All fronts of a run on a split: its own, its baselines', the base's, the oracles'.
+
+    With `save` they replace the run's front.json; fronts of baselines measured earlier on the same terms are kept.
+    """
+    data = run.read(data)
+    lists = data.lists(split)
+    k = k or int(run.config["k"])
+    table, features = run.table(lists, device=device)
+    terms: dict[str, Any] = {"split": split, "points": points, "scale": scale, "k": k}
+    fronts = [run_front(run, table, features, data=data.fingerprint, **terms)]
+    for other in baselines:
+        own_table, own_features = other.table(lists, device=device)
+        fronts.append(
+            run_front(other, own_table, own_features, data=data.fingerprint, keep_residuals=True, **terms)
+        )
+    fronts += _kept(run.folder, fronts) if save else []
+    fronts.append(base_front(table, k=k, split=split, data=data.fingerprint, run=run.name, scale=scale))
+    fronts += oracle_fronts(data, table, **terms)
+    if save:
+        run.folder.save_fronts(fronts)
+    return fronts
+
+
+def _kept(folder: RunFolder, fresh: list[ParetoFront]) -> list[ParetoFront]:
+    """Baselines' fronts that stand in the folder already, were measured on the same terms and not measured again now."""
+    own = fresh[0]
+    terms = (own.data, own.split, own.k, own.scale)
+    names = {front.name for front in fresh}
+    return [
+        front
+        for front in folder.fronts()
+        if front.name not in names
+        and front.method not in ("base", "oracle", "oracle-unconstrained", own.method)
+        and (front.data, front.split, front.k, front.scale) == terms
+    ]

@@ -1,0 +1,212 @@
+"""Ranking networks: a transformer over the items of a list, and the ways it can take importance weights as an input.
+
+Shapes: features (b, n, d), mask (b, n) bool, weights (b, m), base (b, n) on the run's one scale.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import layer_norm, relu, scaled_dot_product_attention
+
+from hyperdpo.control import geometric_residual, mixture_residual
+from hyperdpo.errors import ConfigError, nearest
+from hyperdpo.losses import masked_log_softmax
+
+Parametrisation = Literal["mixture", "geometric", "augmentation", "scratch", "film"]
+PARAMETRISATIONS: tuple[str, ...] = get_args(Parametrisation)
+SEPARABLE = ("mixture", "geometric")  # one pass gives every w
+
+
+@dataclass(frozen=True)
+class NetConfig:
+    """Size of a network.
+
+    Attributes:
+        width: hidden width; divisible by `heads`.
+        layers: attention blocks.
+        heads: attention heads.
+        dropout: on block outputs; the paper states none.
+        use_base: whether the base score stands beside the features as one more input.
+    """
+
+    width: int = 64
+    layers: int = 2
+    heads: int = 4
+    dropout: float = 0.0
+    use_base: bool = False
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.heads < 1 or self.width % self.heads:
+            raise ConfigError(f"The width is a multiple of the heads; got width {self.width}, heads {self.heads}.")
+        if self.layers < 0 or not 0 <= self.dropout < 1:
+            raise ConfigError(
+                f"layers >= 0 and 0 <= dropout < 1; got layers {self.layers} and dropout {self.dropout}."
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Block(nn.Module):
+    """Attention over a list's items, then one linear layer, each on a residual path behind a parameter-free norm."""
+
+    def __init__(self, config: NetConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.qkv = nn.Linear(config.width, 3 * config.width)
+        self.out = nn.Linear(config.width, config.width)
+        self.forward_layer = nn.Linear(config.width, config.width)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """(b, n, width) -> (b, n, width); pads attend and are never attended to."""
+        b, n, width = x.shape
+        q, k, v = self.qkv(_norm(x)).view(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        mixed = scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None, :])
+        x = x + self.dropout(self.out(mixed.transpose(1, 2).reshape(b, n, width)))
+        return x + self.dropout(relu(self.forward_layer(_norm(x))))
+
+
+class Encoder(nn.Module):
+    """Items of a list to hidden vectors: Linear(d + extra -> width), then the blocks."""
+
+    def __init__(self, inputs: int, config: NetConfig) -> None:
+        super().__init__()
+        self.input = nn.Linear(inputs, config.width)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+
+    def forward(self, x: Tensor, mask: Tensor, modulation: Tensor | None = None) -> Tensor:
+        """(b, n, inputs) -> (b, n, width). `modulation` (b, layers + 1, 2, width) scales and shifts each stage (FiLM)."""
+        safe = mask | ~mask.any(-1, keepdim=True)  # a fully padded list attends to its pads: finite, and never used
+        x = _modulate(self.input(x), modulation, 0)
+        for i, block in enumerate(self.blocks):
+            x = _modulate(block(x, safe), modulation, i + 1)
+        return _norm(x)
+
+
+def _norm(x: Tensor) -> Tensor:
+    return layer_norm(x, x.shape[-1:])
+
+
+def _modulate(x: Tensor, modulation: Tensor | None, stage: int) -> Tensor:
+    if modulation is None:
+        return x
+    scale, shift = modulation[:, stage, :, None, :].unbind(1)
+    return x * (1 + scale) + shift
+
+
+class ScoreNet(nn.Module):
+    """An unconditioned scorer with `outputs` heads: (b, n, inputs) -> (b, n, outputs)."""
+
+    def __init__(self, inputs: int, config: NetConfig, outputs: int = 1) -> None:
+        super().__init__()
+        self.encoder = Encoder(inputs, config)
+        self.head = nn.Linear(config.width, outputs, bias=False)
+
+    def forward(self, features: Tensor, mask: Tensor) -> Tensor:
+        scores: Tensor = self.head(self.encoder(features, mask))
+        return scores
+
+
+class Ranker(nn.Module):
+    """The residual delta(y, w) = s(y, w) - s_base(y) under one parametrisation.
+
+    Args:
+        d: item features.
+        m: auxiliary objectives.
+        parametrisation: `mixture` and `geometric` have one head per objective and give every w in closed form;
+            `augmentation` outputs delta, `scratch` outputs s, both with w concatenated to the input (the paper);
+            `film` outputs delta, with w scaling and shifting every stage of the network (ours).
+        config: size.
+        beta: the m training temperatures. The closed forms need one common value and raise ConfigError otherwise.
+        conditioned: False leaves w out: one single-weight model, as DPO-LS trains.
+    """
+
+    def __init__(
+        self,
+        d: int,
+        m: int,
+        parametrisation: str,
+        config: NetConfig,
+        beta: tuple[float, ...],
+        *,
+        conditioned: bool = True,
+    ) -> None:
+        super().__init__()
+        if parametrisation not in PARAMETRISATIONS:
+            raise ConfigError(
+                f"No parametrisation is called {parametrisation!r}{nearest(parametrisation, PARAMETRISATIONS)}; "
+                f"there are {', '.join(PARAMETRISATIONS)}."
+            )
+        if parametrisation in SEPARABLE and len(set(beta)) > 1:
+            raise ConfigError(
+                f"The {parametrisation} needs one common beta; got {beta}; use --parametrisation film or augmentation "
+                "for temperatures that differ."
+            )
+        self.parametrisation = parametrisation
+        self.separable = parametrisation in SEPARABLE
+        self.conditioned = conditioned
+        self.use_base = config.use_base
+        self.m = m
+        self.register_buffer("beta", torch.tensor(beta, dtype=torch.float32), persistent=False)
+        concatenated = m if conditioned and parametrisation in ("augmentation", "scratch") else 0
+        inputs = d + int(config.use_base) + concatenated
+        self.net = ScoreNet(inputs, config, m if self.separable else 1)
+        self.film = None
+        if conditioned and parametrisation == "film":
+            stages = (config.layers + 1) * 2 * config.width
+            self.film = nn.Sequential(nn.Linear(m, config.width), nn.ReLU(), nn.Linear(config.width, stages))
+            nn.init.zeros_(self.film[2].weight)
+            nn.init.zeros_(self.film[2].bias)
+        self.stages = (config.layers + 1, 2, config.width)
+
+    def encode(self, features: Tensor, base: Tensor, mask: Tensor) -> Tensor:
+        """What does not depend on w, computed once for many w: log p (b, m, n) if separable, else the inputs."""
+        inputs = torch.cat([features, base.unsqueeze(-1)], -1) if self.use_base else features
+        if not self.separable:
+            return inputs
+        logits = self.net(inputs, mask).transpose(-1, -2)
+        return masked_log_softmax(logits, mask.unsqueeze(-2))
+
+    def decode(self, encoded: Tensor, weights: Tensor, base: Tensor, mask: Tensor) -> Tensor:
+        """delta (b, n), 0 on pads, for what `encode` returned and weights (m,) or (b, m)."""
+        weights = weights.expand(len(mask), self.m)
+        if self.parametrisation == "mixture":
+            residual = mixture_residual(encoded, weights, self.beta[0])
+        elif self.parametrisation == "geometric":
+            residual = geometric_residual(encoded, weights, self.beta[0])
+        else:
+            residual = self._conditioned(encoded, weights, mask)
+            if self.parametrisation == "scratch":
+                residual = residual - base
+        return residual.masked_fill(~mask, 0.0)
+
+    def _conditioned(self, inputs: Tensor, weights: Tensor, mask: Tensor) -> Tensor:
+        modulation = None
+        if self.film is not None:
+            modulation = self.film(weights).view(-1, *self.stages)
+        elif self.conditioned:
+            inputs = torch.cat([inputs, weights.unsqueeze(1).expand(-1, inputs.shape[1], -1)], -1)
+        hidden = self.net.encoder(inputs, mask, modulation)
+        return self.net.head(hidden).squeeze(-1)
+
+    def forward(self, features: Tensor, base: Tensor, mask: Tensor, weights: Tensor | None) -> Tensor:
+        """delta for weights (m,) or (b, m), shape (b, n); for `weights=None` the m corners at once, (b, n, m).
+
+        The corners are how a separable model is trained: head j alone is the answer to w = e_j.
+        """
+        encoded = self.encode(features, base, mask)
+        if weights is not None:
+            return self.decode(encoded, weights, base, mask)
+        if not self.separable:
+            raise ConfigError(f"Only {' and '.join(SEPARABLE)} have all corners at once.")
+        return encoded.transpose(-1, -2) / self.beta
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Trainable numbers in a module."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)

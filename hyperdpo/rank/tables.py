@@ -1,0 +1,234 @@
+"""CSV, TSV and Parquet with named columns, in blocks of rows."""
+
+from __future__ import annotations
+
+import csv
+import io
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hyperdpo.errors import DataError, nearest
+from hyperdpo.rank.reading import (
+    MAX_COLUMNS,
+    PARQUET_SUFFIXES,
+    Block,
+    Problems,
+    Progress,
+    bytes_read,
+    opened,
+    plain_suffix,
+    runs,
+)
+
+QID_NAMES = ("qid", "query_id", "session_id", "search_id", "srch_id", "impression_id", "list_id", "query", "user_id")
+TEXT_NAMES = ("title", "item_title", "name", "description", "url", "docid", "doc_id", "item_id", "product_id")
+"""Columns of these names are shown to people and are never numbers, also where every cell is one."""
+MAYBE_TEXT_NAMES = ("price", "brand", "category")
+"""These are texts only where the first rows are not all numbers."""
+QUERY_TEXT_NAMES = ("query_text", "query", "text")
+CELLS_AT_ONCE = 4_000_000
+
+
+class TableReader:
+    """One CSV, TSV or Parquet file."""
+
+    def __init__(
+        self, file: Path, problems: Problems, qid_column: str | None = None, progress: Progress | None = None
+    ) -> None:
+        self.file = file
+        self.numeric: list[str] = []
+        self.texts: list[str] = []
+        self.query_text: str | None = None
+        self.qid = ""
+        self._given_qid = qid_column
+        self._problems = problems
+        self._progress = progress
+
+    def blocks(self) -> Iterator[Block]:
+        """The file's rows; what is wrong with them goes to the problems, and then nothing more is yielded."""
+        before, row = len(self._problems.messages), 0
+        try:
+            for frame in self._frames():
+                if row == 0:
+                    self._assign(frame)
+                block = self._block(frame, row)
+                row += len(frame)
+                if self._problems.full:
+                    return
+                if len(self._problems.messages) == before:
+                    yield block
+        except DataError as error:
+            for message in error.problems:
+                self._problems.add(message)
+        if row == 0 and len(self._problems.messages) == before:
+            self._problems.add(f"{self.file.name} has a header but no rows; give a file with rows.")
+
+    def places(self, rows: list[int]) -> list[str]:
+        """'row N', the header not counted."""
+        return [f"row {row + 1}" for row in rows]
+
+    def _frames(self) -> Iterator[pd.DataFrame]:
+        return self._parquet_frames() if plain_suffix(self.file) in PARQUET_SUFFIXES else self._csv_frames()
+
+    def _csv_frames(self) -> Iterator[pd.DataFrame]:
+        separator = "\t" if plain_suffix(self.file) == ".tsv" else ","
+        with opened(self.file) as stream:
+            names = self._header(stream.readline(), separator)
+        self._find_qid(names)
+        strings = {self.qid, *TEXT_NAMES, *MAYBE_TEXT_NAMES, *QUERY_TEXT_NAMES}
+        with opened(self.file) as stream, warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            try:
+                for frame in pd.read_csv(
+                    stream,
+                    sep=separator,
+                    encoding="utf-8-sig",
+                    dtype={name: str for name in names if name in strings},
+                    index_col=False,
+                    keep_default_na=False,
+                    low_memory=False,
+                    chunksize=max(1_000, CELLS_AT_ONCE // len(names)),
+                ):
+                    yield frame
+                    if self._progress:
+                        self._progress(self.file.name, bytes_read(stream), self.file.stat().st_size)
+            except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
+                raise DataError(f"{self.file.name} is not a regular table: {str(error).strip()}") from None
+            except UnicodeDecodeError as error:
+                raise DataError(f"{self.file.name} is not UTF-8 text ({error.reason}); save it as UTF-8.") from None
+
+    def _header(self, line: bytes, separator: str) -> list[str]:
+        """The column names. Raises DataError for repeated or empty names, or another separator."""
+        try:
+            text = line.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{self.file.name} is not UTF-8 text ({error.reason}); save it as UTF-8.") from None
+        names = next(csv.reader(io.StringIO(text), delimiter=separator), [])
+        problems = [
+            f"{self.file.name}: column {name!r} is named twice in the header; give each column its own name."
+            for name in sorted({n for n in names if names.count(n) > 1})
+        ]
+        if not names or any(not name.strip() for name in names):
+            problems.append(f"{self.file.name}: the header has an empty column name; the first line names the columns.")
+        if len(names) == 1 and any(c in names[0] for c in ";\t,|"):
+            problems.append(
+                f"{self.file.name}: the header {names[0][:60]!r} has one column; separate columns by "
+                f"{'tabs' if separator == chr(9) else 'commas'} (.csv) or tabs (.tsv)."
+            )
+        if problems:
+            raise DataError(problems)
+        return names
+
+    def _parquet_frames(self) -> Iterator[pd.DataFrame]:
+        with opened(self.file) as stream:
+            try:
+                table = pq.ParquetFile(stream)
+                names = [name for name in table.schema_arrow.names if not name.startswith("__index_level_")]
+                self._find_qid(names)
+                done = 0
+                for batch in table.iter_batches(max(1_000, CELLS_AT_ONCE // max(1, len(names))), columns=names):
+                    done += batch.num_rows
+                    yield batch.to_pandas(ignore_metadata=True)
+                    if self._progress:
+                        size = self.file.stat().st_size
+                        self._progress(self.file.name, size * done // max(1, table.metadata.num_rows), size)
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+                raise DataError(
+                    f"{self.file.name} is not a sound Parquet file ({error}); it is cut, damaged or another format."
+                ) from None
+
+    def _find_qid(self, names: Sequence[str]) -> None:
+        """Raises DataError where no column, or not the given one, can be the query id."""
+        if self._given_qid is not None:
+            if self._given_qid not in names:
+                raise DataError(
+                    f"{self.file.name} has no column {self._given_qid!r} for the query id"
+                    f"{nearest(self._given_qid, names)}; its columns are {', '.join(map(repr, names[:20]))}."
+                )
+            self.qid = self._given_qid
+            return
+        found = [name for name in QID_NAMES if name in names]
+        if not found:
+            raise DataError(
+                f"{self.file.name} has no query id column ({', '.join(QID_NAMES)}); name one of its columns "
+                f"with qid_column: {', '.join(map(repr, names[:20]))}."
+            )
+        self.qid = found[0]
+
+    def _assign(self, frame: pd.DataFrame) -> None:
+        """Decide from the first rows which columns are numbers and which are texts to show."""
+        names = [str(name) for name in frame.columns if name != self.qid]
+        self.texts = [name for name in names if name in TEXT_NAMES]
+        self.texts += [name for name in names if name in MAYBE_TEXT_NAMES and not _all_numbers(frame[name])]
+        shown = [n for n in names if n in QUERY_TEXT_NAMES and (n != "query" or not _all_numbers(frame[n]))]
+        self.query_text = shown[0] if shown else None
+        self.numeric = [name for name in names if name not in {*self.texts, *shown}]
+        if len(self.numeric) > MAX_COLUMNS:
+            raise DataError(f"{self.file.name} has {len(self.numeric):,} columns; at most {MAX_COLUMNS:,} are read.")
+
+    def _block(self, frame: pd.DataFrame, row: int) -> Block:
+        values = np.empty((len(frame), len(self.numeric)), np.float32)
+        for i, name in enumerate(self.numeric):
+            values[:, i] = self._numbers(frame[name], name, row)
+        qids = self._qids(frame[self.qid], row)
+        run_qids, sizes = runs(qids)
+        texts = {n: pa.array(frame[n].astype(object).map(_text), pa.string()) for n in self.texts}
+        query_texts = None
+        if self.query_text:
+            starts = np.cumsum(sizes) - sizes
+            query_texts = [_text(t) for t in frame[self.query_text].iloc[starts].tolist()]
+        return Block(row, values, run_qids, sizes, texts, query_texts)
+
+    def _numbers(self, column: pd.Series, name: str, row: int) -> np.ndarray:
+        """(rows,) float32; every cell that is not a finite number becomes a problem naming row and column."""
+        if pd.api.types.is_numeric_dtype(column.dtype):
+            numbers = column.to_numpy(np.float64, na_value=np.nan)
+        elif pd.api.types.is_datetime64_any_dtype(column.dtype):
+            self._problems.add(f"{self.file.name}: column {name!r} holds dates; give numbers (say, days) or leave it out.")
+            return np.zeros(len(column), np.float32)
+        else:
+            numbers = pd.to_numeric(column.astype(object), errors="coerce").to_numpy(np.float64, na_value=np.nan)
+        with np.errstate(over="ignore"):
+            values = numbers.astype(np.float32)
+        for i in np.flatnonzero(~np.isfinite(values)).tolist():
+            if self._problems.full:
+                break
+            self._problems.add(f"{self.file.name}, row {row + i + 1}, column {name!r}: {_why(column.iloc[i])}")
+        return values
+
+    def _qids(self, column: pd.Series, row: int) -> np.ndarray:
+        """(rows,) strings; a whole number kept as float (3.0) is '3'. A missing one is a problem."""
+        missing = column.isna() | (column.astype(object).map(str).str.strip() == "")
+        for i in np.flatnonzero(missing).tolist():
+            self._problems.add(f"{self.file.name}, row {row + i + 1}, column {self.qid!r}: the query id is missing.")
+        return column.astype(object).map(_text).to_numpy(dtype=object)
+
+
+def _all_numbers(column: pd.Series) -> bool:
+    return bool(pd.to_numeric(column, errors="coerce").notna().all())
+
+
+def _text(value: object) -> str:
+    if value is None or value is pd.NA or value != value:
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _why(value: object) -> str:
+    """What is wrong with a cell that is not a finite 32-bit number."""
+    text = _text(value) if isinstance(value, str) else str(value)
+    if not text.strip():
+        return "the cell is empty; put a number."
+    if value is None or value is pd.NA or text.lower().lstrip("+-") in ("nan", "inf", "infinity", "na", "<na>"):
+        return f"got {text!r}; values must be finite: leave the row out or put a number."
+    try:
+        float(text)
+    except ValueError:
+        return f"{text[:40]!r} is not a number; put a number, or leave the column out."
+    return f"{text[:40]!r} is beyond the range of a 32-bit float; rescale the column."

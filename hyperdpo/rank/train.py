@@ -1,0 +1,352 @@
+"""Training a ranking run from data to run folder: scaler, base, the method's models, fronts."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from hyperdpo.errors import ConfigError, RunError
+from hyperdpo.files import write_atomic, write_json
+from hyperdpo.methods import Member, MethodConfig, mean_losses, members, step_loss, validation_weights
+from hyperdpo.rank.base import BASE_FIT, Base, check_kind, fit_base
+from hyperdpo.rank.batches import RankBatches
+from hyperdpo.rank.data import ListSet, RankData, Scaler, Task
+from hyperdpo.rank.evaluate import evaluate_run
+from hyperdpo.rank.model import NetConfig, Ranker, count_parameters
+from hyperdpo.rank.run import RankRun
+from hyperdpo.runs import versions, write_run
+from hyperdpo.training import FitConfig, fit, make_accelerator, seed_torch
+from hyperdpo.weights import check_beta, grid
+
+TRAINING = "training"
+MIN_LISTS = 3
+
+
+@dataclass(frozen=True)
+class RankConfig:
+    """Everything that decides a ranking run besides its data; saved resolved in config.json.
+
+    Attributes:
+        method: the method and how it draws w.
+        parametrisation: see `model.Ranker`; DPO-LS models are unconditioned and output a residual.
+        net: size of the trained network.
+        fit: budget and optimiser of the trained networks.
+        base: transformer, lightgbm or column:NAME.
+        base_fit: budget of a transformer base.
+        beta: one temperature, or one per objective.
+        scaling: auto, standard or none.
+        seed: of everything random.
+        k: NDCG cut-off of the fronts.
+    """
+
+    method: MethodConfig = field(default_factory=MethodConfig)
+    parametrisation: str = "mixture"
+    net: NetConfig = field(default_factory=NetConfig)
+    fit: FitConfig = field(default_factory=FitConfig)
+    base: str = "transformer"
+    base_fit: FitConfig = BASE_FIT
+    beta: tuple[float, ...] = (1.0,)
+    scaling: str = "auto"
+    seed: int = 0
+    k: int = 10
+
+    def resolve(self, m: int) -> RankConfig:
+        """The config for m objectives: beta spelled out, DPO-LS on a residual. Raises ConfigError, all problems at once."""
+        check_kind(self.base)
+        if self.k < 1:
+            raise ConfigError(f"NDCG@k needs k of 1 or more; got {self.k}.")
+        beta = check_beta(list(self.beta), m)
+        points = max(self.method.points, m)
+        parametrisation = self.parametrisation
+        if self.method.method == "dpo-ls" and parametrisation != "scratch":
+            parametrisation = "augmentation"
+        # Building the network on the spot reports a combination that cannot work before any data is read.
+        Ranker(1, m, parametrisation, self.net, beta)
+        return replace(self, beta=beta, parametrisation=parametrisation, method=replace(self.method, points=points))
+
+
+def train(
+    data: RankData,
+    config: RankConfig,
+    out: Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    device: str = "auto",
+    accelerator: Accelerator | None = None,
+    log: Callable[[str], None] = lambda line: None,
+    tick: Callable[[str, int, int, float], None] = lambda what, done, total, loss: None,
+) -> RankRun:
+    """Train a run and write its folder.
+
+    Args:
+        data: with its roles declared.
+        config: what to train.
+        out: the run folder; it keeps the training's state until it is finished.
+        resume: go on with what an interrupted training left in `out`; a finished run is returned as it is.
+        overwrite: replace whatever run `out` holds.
+        device: auto, cpu or cuda.
+        accelerator: Accelerate's handle, if the caller has made one.
+        log: takes readable lines.
+        tick: (what is being trained, steps done, steps in all, loss).
+
+    Raises ConfigError, DataError, RunError; Interrupted with the state saved.
+    """
+    config = config.resolve(data.task.m)
+    accelerator = accelerator or make_accelerator(device)
+    main_process = accelerator.is_main_process
+    _prepare_folder(out, plan(data, config), resume=resume, overwrite=overwrite, write=main_process)
+    accelerator.wait_for_everyone()
+    if (out / "manifest.json").exists():
+        log(f"{out} is already finished")
+        return RankRun(out)
+    trainer = _Trainer(data, config, out / TRAINING, accelerator, log if main_process else (lambda line: None), tick)
+    base = trainer.fit_base()
+    models, results = trainer.fit_members(base)
+    if main_process:
+        write_run(
+            out,
+            _final_config(data, config, base, models, results, accelerator),
+            models=[m.state_dict() for m in models],
+            scaler=trainer.scaler.state(),
+            base=base.state()[1],
+            base_text=base.state()[2],
+        )
+        run = RankRun(out)
+        log("measuring the fronts on the test split")
+        evaluate_run(run, data, device=accelerator.device, save=True)
+        shutil.rmtree(out / TRAINING, ignore_errors=True)
+    accelerator.wait_for_everyone()
+    return RankRun(out)
+
+
+def plan(data: RankData, config: RankConfig) -> dict[str, Any]:
+    """What must be the same for a training to be resumed."""
+    return {
+        "data": data.fingerprint,
+        "task": data.task.to_dict(),
+        "method": config.method.to_dict(),
+        "parametrisation": config.parametrisation,
+        "net": config.net.to_dict(),
+        "fit": vars(config.fit),
+        "base": config.base,
+        "base_fit": vars(config.base_fit),
+        "beta": list(config.beta),
+        "scaling": config.scaling,
+        "seed": config.seed,
+        "k": config.k,
+    }
+
+
+def _prepare_folder(out: Path, wanted: dict[str, Any], *, resume: bool, overwrite: bool, write: bool) -> None:
+    plan_file = out / TRAINING / "plan.json"
+    finished, begun = (out / "manifest.json").exists(), plan_file.exists()
+    if (finished or begun) and overwrite:
+        if write:
+            for path in (out / TRAINING, *(p for p in out.glob("*") if p.is_file())):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        finished = begun = False
+    if (finished or begun) and not resume:
+        what = "a finished run" if finished else "an interrupted training"
+        raise RunError(f"{out} holds {what}; add --resume to go on with it or --overwrite to start again.")
+    if begun:
+        kept = json.loads(plan_file.read_text("utf-8"))
+        changed = [f"{k}: {kept.get(k)!r} then, {v!r} now" for k, v in wanted.items() if kept.get(k) != _plain(v)]
+        if changed:
+            raise RunError([f"{out} cannot be resumed, because the command has changed since:", *changed])
+    elif not finished:
+        if out.exists() and any(p for p in out.iterdir() if p.name != TRAINING):
+            raise RunError(f"{out} exists and is not a run folder; choose another --out.")
+        if write:
+            write_json(plan_file, wanted)
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value))
+
+
+class _Trainer:
+    """One training: what its base and its members share."""
+
+    def __init__(
+        self,
+        data: RankData,
+        config: RankConfig,
+        state: Path,
+        accelerator: Accelerator,
+        log: Callable[[str], None],
+        tick: Callable[[str, int, int, float], None],
+    ) -> None:
+        self.config, self.state, self.accelerator, self.log, self.tick = config, state, accelerator, log, tick
+        self.task: Task = data.task
+        self.lists: dict[str, ListSet] = {name: data.lists(name) for name in ("train", "validation")}
+        for name, lists in self.lists.items():
+            if len(lists) < (MIN_LISTS if name == "train" else 1):
+                raise ConfigError(f"The {name} split has {len(lists)} lists; training needs more.")
+        self.scaler = Scaler.fit(self.lists["train"].features, self.task.features, config.scaling)  # type: ignore[arg-type]
+        self.features = {name: self.scaler(lists.features) for name, lists in self.lists.items()}
+
+    def _batches(self, name: str, base: Tensor | None, fit_config: FitConfig) -> RankBatches:
+        lists = self.lists[name]
+        return RankBatches(
+            lists,
+            self.features[name],
+            torch.zeros(len(lists.labels)) if base is None else base,
+            (self.task.main,) if base is None else self.task.objectives,
+            batch_size=fit_config.batch_size,
+            first_label=0 if base is None else 1,
+            device=self.accelerator.device,
+        )
+
+    def fit_base(self) -> Base:
+        """The base, fitted or taken from an interrupted training."""
+        finished = self.state / "base.safetensors"
+        text_file = self.state / "base.txt"
+        if finished.exists():
+            tensors, header = _read_part(finished)
+            text = text_file.read_text("utf-8") if text_file.exists() else None
+            return Base.from_state(header, tensors, text, len(self.task.features))
+        self.log(f"base: {self.config.base}, on {self.task.main.name}")
+        base = fit_base(
+            self.config.base,
+            self._batches("train", None, self.config.base_fit),
+            self._batches("validation", None, self.config.base_fit),
+            seed=self.config.seed,
+            accelerator=self.accelerator,
+            config=self.config.base_fit,
+            state=self.state / "base.state",
+            log=self.log,
+            tick=lambda done, total, loss: self.tick("base", done, total, loss),
+        )
+        if self.accelerator.is_main_process:
+            header, tensors, text = base.state()
+            if text is not None:
+                write_atomic(text_file, text)
+            _write_part(finished, tensors, header)
+            (self.state / "base.state").unlink(missing_ok=True)
+        return base
+
+    def fit_members(self, base: Base) -> tuple[list[Ranker], list[dict[str, Any]]]:
+        """Every model of the method, in order, with what each fit reported."""
+        scores = {name: base.scores(self.lists[name], self.features[name]) for name in self.lists}
+        train = self._batches("train", scores["train"], self.config.fit)
+        validation = self._batches("validation", scores["validation"], self.config.fit)
+        for objective, share in zip(self.task.objectives, train.coverage.tolist(), strict=True):
+            if share < 1:
+                skipped = round((1 - share) * len(train.lists))
+                self.log(f"{objective.name}: {skipped} of {len(train.lists)} training lists carry no information")
+        found = members(self.config.method, self.task.m)
+        models, results = [], []
+        for index, member in enumerate(found):
+            self.log(f"model {index + 1} of {len(found)}: {self.config.method.method}, {member.label}")
+            model, result = self._fit_member(index, member, train, validation)
+            models.append(model)
+            results.append(result)
+        return models, results
+
+    def _fit_member(
+        self, index: int, member: Member, train: RankBatches, validation: RankBatches
+    ) -> tuple[Ranker, dict[str, Any]]:
+        config = self.config
+        seed_torch(config.seed, 23, index)
+        model = Ranker(
+            len(self.task.features),
+            self.task.m,
+            config.parametrisation,
+            config.net,
+            config.beta,
+            conditioned=member.weights is None,
+        )
+        finished = self.state / f"model-{index:02d}.safetensors"
+        if finished.exists():
+            tensors, header = _read_part(finished)
+            model.load_state_dict(tensors)
+            return model, header
+        device = self.accelerator.device
+        beta = torch.tensor(config.beta, device=device)
+        weights = validation_weights(config.method, member, self.task.m)
+
+        def validate(net: nn.Module) -> float:
+            losses = mean_losses(net, validation.once(), weights, beta)
+            return float((losses * weights).sum(1).mean())
+
+        state = self.state / f"model-{index:02d}.state"
+        label = f"model {index + 1}"
+        result = fit(
+            model,
+            step_loss(config.method, member, beta=beta, coverage=train.coverage, separable=model.separable),
+            train,
+            validate,
+            config.fit,
+            seed=config.seed + 1000 * (index + 1),
+            accelerator=self.accelerator,
+            state=state,
+            log=self.log,
+            tick=lambda done, total, loss: self.tick(label, done, total, loss),
+        ).to_dict()
+        model.cpu()
+        if self.accelerator.is_main_process:
+            _write_part(finished, dict(model.state_dict()), result)
+            state.unlink(missing_ok=True)
+        return model, result
+
+
+def _write_part(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
+    content = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    write_atomic(path, save(content, {"hyperdpo": json.dumps(header)}))
+
+
+def _read_part(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    with safe_open(path, "pt", device="cpu") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        return tensors, json.loads(file.metadata()["hyperdpo"])
+
+
+def _final_config(
+    data: RankData,
+    config: RankConfig,
+    base: Base,
+    models: list[Ranker],
+    results: list[dict[str, Any]],
+    accelerator: Accelerator,
+) -> dict[str, Any]:
+    device = accelerator.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+    weights = grid(data.task.m, config.method.points)
+    return {
+        "kind": "rank",
+        **{k: v for k, v in plan(data, config).items() if k not in ("data", "base")},
+        "main": data.task.main.name,
+        "objectives": [o.name for o in data.task.objectives],
+        "base": base.state()[0],
+        "data": {
+            "name": data.manifest["name"],
+            "path": str(data.path),
+            "fingerprint": data.fingerprint,
+            "origin": data.manifest["origin"],
+            "split": data.manifest["split"],
+            "sources": data.manifest["sources"],
+            "lists": {split: len(data.queries(split)) for split in ("train", "validation", "test")},
+        },
+        "weights": weights.tolist() if config.method.method == "dpo-ls" else None,
+        "parameters": sum(count_parameters(m) for m in models),
+        "models": len(models),
+        "seconds": sum(r["seconds"] for r in results),
+        "training": [{k: r[k] for k in ("best_epoch", "best_validation", "epochs", "seconds")} for r in results],
+        "history": results[0]["history"],
+        "device": name,
+        "processes": accelerator.num_processes,
+        "versions": versions(),
+    }
+
+

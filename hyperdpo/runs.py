@@ -1,0 +1,254 @@
+"""The run folder: the contract between training and everything that comes after.
+
+    config.json              resolved: method, objectives, network, data, seeds, versions, cost
+    model.safetensors        K >= 1 sets of weights, keys `0/...`, `1/...`
+    base.safetensors|.txt    the frozen base (a network's weights, or LightGBM's own text)
+    scaler.safetensors       feature scaling fitted on train
+    front.json               named fronts: this run's, its baselines', the base's, the oracles'
+    per_query.safetensors    NDCG per query of every point, so that intervals need no data; and residuals
+    README.md                the model card
+    manifest.json            what was written, with size and SHA-256; written last, so that a folder without it is incomplete
+
+Nothing in it is ever unpickled. Every file is replaced atomically.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Iterable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_arrays
+from safetensors.numpy import save as save_arrays
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from hyperdpo.errors import DataError, RunError
+from hyperdpo.files import sha256, write_atomic
+from hyperdpo.front import ParetoFront
+
+FORMAT = "hyperdpo-run"
+VERSION = 1
+FRONTS_FORMAT = "hyperdpo-front"
+REQUIRED = ("config.json", "model.safetensors", "scaler.safetensors", "front.json", "README.md")
+REQUIRED_KEYS = ("kind", "method", "objectives", "main", "data", "seed", "beta")
+EVALUATION = ("front.json", "per_query.safetensors")  # may be written again without touching the model
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    names = ("hyperdpo", "torch", "numpy", "accelerate", "lightgbm", "pymoo")
+    found = {"python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def write_run(
+    path: Path,
+    config: Mapping[str, Any],
+    *,
+    models: Iterable[Mapping[str, Tensor]],
+    scaler: Mapping[str, Tensor],
+    base: Mapping[str, Tensor] | None = None,
+    base_text: str | None = None,
+    fronts: Iterable[ParetoFront] = (),
+    card: str = "",
+) -> RunFolder:
+    """Write a run folder; `manifest.json` comes last. Raises RunError where the folder cannot be written."""
+    weights = {f"{i}/{k}": v.detach().cpu().contiguous() for i, model in enumerate(models) for k, v in model.items()}
+    content: dict[str, bytes] = {
+        "config.json": _json({"format": FORMAT, "version": VERSION, **config}),
+        "model.safetensors": save_tensors(weights),
+        "scaler.safetensors": save_tensors({k: v.contiguous() for k, v in scaler.items()}),
+        "README.md": card.encode(),
+    }
+    if base:
+        content["base.safetensors"] = save_tensors({k: v.detach().cpu().contiguous() for k, v in base.items()})
+    if base_text is not None:
+        content["base.txt"] = base_text.encode()
+    for name, blob in content.items():
+        write_atomic(path / name, blob)
+    _write_fronts(path, list(fronts))
+    listed = {name: {"bytes": len(blob), "sha256": hashlib.sha256(blob).hexdigest()} for name, blob in content.items()}
+    write_atomic(path / "manifest.json", _json({"format": FORMAT, "version": VERSION, "files": listed}))
+    return RunFolder(path)
+
+
+class RunFolder:
+    """A run folder opened for reading.
+
+    Raises RunError with everything that is wrong with it: not there, not a run, incomplete, from a later version, files
+    missing, of another size or with another hash than the manifest says, JSON that cannot be read.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._manifest = self._check()
+        self.config: dict[str, Any] = json.loads((self.path / "config.json").read_text("utf-8"))
+
+    @property
+    def name(self) -> str:
+        return self.path.resolve().name
+
+    def _check(self) -> dict[str, Any]:
+        path = self.path
+        if not path.is_dir():
+            raise RunError(f"{path} is not a folder; a run folder is what `hyperdpo train ... --out RUN` writes.")
+        if not (path / "manifest.json").exists():
+            if (path / "training").is_dir():
+                raise RunError(f"{path} is a run whose training has not ended; go on with the same command and --resume.")
+            raise RunError(f"{path} has no manifest.json: it is not a run folder, or its writing was cut off.")
+        manifest = _read_json(path / "manifest.json")
+        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+            raise RunError(f"{path} is not a run folder of this program: its manifest.json does not say {FORMAT!r}.")
+        version = manifest.get("version")
+        if not isinstance(version, int) or version > VERSION:
+            raise RunError(
+                f"{path} was written by a later version of this program (run format {version!r}; this one reads up to "
+                f"{VERSION}): update the package, or train the run again."
+            )
+        problems = [
+            f"{path / name} is missing."
+            for name in REQUIRED
+            if name not in manifest.get("files", {}) and not (path / name).exists()
+        ]
+        for name, expected in manifest.get("files", {}).items():
+            problems += _file_problems(path / name, expected)
+        problems += self._config_problems() + self._front_problems()
+        if problems:
+            raise RunError([f"The run folder {path} is damaged; copy it again or train it again:", *problems])
+        return manifest
+
+    def _config_problems(self) -> list[str]:
+        file = self.path / "config.json"
+        if not file.exists():
+            return []
+        try:
+            config = _read_json(file)
+        except RunError as error:
+            return error.problems
+        missing = [k for k in REQUIRED_KEYS if not isinstance(config, dict) or k not in config]
+        return [f"{file} lacks {', '.join(missing)}."] if missing else []
+
+    def _front_problems(self) -> list[str]:
+        file = self.path / "front.json"
+        if not file.exists():
+            return [f"{file} is missing."] if (self.path / "config.json").exists() else []
+        try:
+            read_fronts(file)
+        except (RunError, DataError) as error:
+            return error.problems
+        return []
+
+    def models(self) -> list[dict[str, Tensor]]:
+        """The K sets of weights. Raises RunError where the file's hash is not the manifest's."""
+        sets: dict[int, dict[str, Tensor]] = {}
+        for key, value in self.tensors("model.safetensors").items():
+            index, _, name = key.partition("/")
+            sets.setdefault(int(index), {})[name] = value
+        return [sets[i] for i in sorted(sets)]
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """The tensors of one file, or none if the run has no such file. Raises RunError where it is damaged."""
+        file = self.path / name
+        if name not in self._manifest["files"]:
+            return {}
+        if sha256(file) != self._manifest["files"][name]["sha256"]:
+            raise RunError(f"{file} is not the file that was written (its SHA-256 differs); copy the run again.")
+        try:
+            return load_tensors(file.read_bytes())
+        except SafetensorError as error:
+            raise RunError(f"{file} cannot be read ({error}); copy the run again.") from None
+
+    def text(self, name: str) -> str | None:
+        """A text file of the run, or None."""
+        file = self.path / name
+        return file.read_text("utf-8") if file.exists() else None
+
+    def fronts(self) -> list[ParetoFront]:
+        """The named fronts, with per-query metrics and residuals where they lie beside them and match."""
+        return read_fronts(self.path / "front.json", with_arrays=True)
+
+    def save_fronts(self, fronts: Iterable[ParetoFront]) -> None:
+        """Replace front.json and the arrays beside it; the earlier ones survive a failure."""
+        _write_fronts(self.path, list(fronts))
+
+
+def _file_problems(file: Path, expected: Mapping[str, Any]) -> list[str]:
+    if not file.exists():
+        return [f"{file} is missing."]
+    size = file.stat().st_size
+    if size != expected["bytes"]:
+        how = "truncated" if size < expected["bytes"] else "changed"
+        return [f"{file} is {how}: {size} bytes, {expected['bytes']} were written."]
+    if size <= 1_000_000 and sha256(file) != expected["sha256"]:
+        return [f"{file} was changed after it was written (its SHA-256 differs)."]
+    return []
+
+
+def _write_fronts(path: Path, fronts: list[ParetoFront]) -> None:
+    """The arrays first, then front.json with their hash: a reader never pairs figures with the wrong arrays."""
+    arrays: dict[str, np.ndarray] = {}
+    for i, front in enumerate(fronts):
+        if front.per_query is not None:
+            arrays[f"{i}/per_query"] = np.ascontiguousarray(front.per_query, dtype=np.float32)
+        if front.residuals is not None:
+            arrays[f"{i}/residuals"] = np.ascontiguousarray(front.residuals, dtype=np.float32)
+    digest = None
+    if arrays:
+        blob = save_arrays(arrays)
+        digest = hashlib.sha256(blob).hexdigest()
+        write_atomic(path / "per_query.safetensors", blob)
+    document = {
+        "format": FRONTS_FORMAT,
+        "version": VERSION,
+        "arrays_sha256": digest,
+        "fronts": [front.to_dict() for front in fronts],
+    }
+    write_atomic(path / "front.json", _json(document))
+
+
+def read_fronts(file: Path, *, with_arrays: bool = False) -> list[ParetoFront]:
+    """The fronts of a front.json. Raises RunError or DataError naming the file where it is not one."""
+    document = _read_json(file)
+    if not isinstance(document, dict) or document.get("format") != FRONTS_FORMAT:
+        raise RunError(f"{file} is not a file of fronts written by this program.")
+    if document.get("version", 0) > VERSION:
+        raise RunError(f"{file} was written by a later version of this program ({document.get('version')}).")
+    fronts = [ParetoFront.from_dict(fields) for fields in document.get("fronts", [])]
+    beside = file.parent / "per_query.safetensors"
+    if not with_arrays or not beside.exists() or sha256(beside) != document.get("arrays_sha256"):
+        return fronts
+    arrays = load_arrays(beside.read_bytes())
+    return [
+        front.with_arrays(arrays.get(f"{i}/per_query"), arrays.get(f"{i}/residuals"))
+        for i, front in enumerate(fronts)
+    ]
+
+
+def find_runs(root: Path) -> list[Path]:
+    """Folders below `root` (two levels) that hold a manifest or a front, newest first."""
+    found = {p.parent for pattern in ("*/manifest.json", "*/*/manifest.json") for p in root.glob(pattern)}
+    return sorted(found, key=lambda p: (p / "manifest.json").stat().st_mtime, reverse=True)
+
+
+def _read_json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise RunError(f"{file} cannot be read as JSON ({error}).") from None
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()

@@ -1,0 +1,395 @@
+"""One fit() for every method and both wings: AdamW, early stopping on validation, exact resume, several processes.
+
+What is random in a step is derived from (seed, epoch, step), never from a running generator. A resumed run therefore
+repeats exactly what an uninterrupted one would have done, and only tensors and counters need saving.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from hyperdpo.errors import ConfigError, Interrupted, RunError
+from hyperdpo.files import write_atomic
+
+STATE_VERSION = 1
+SAVE_EVERY_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How a model is trained, for every method alike.
+
+    Attributes:
+        epochs: at most this many passes over the training lists.
+        patience: stop after this many epochs without a better validation loss.
+        batch_size: lists per step, over all processes together.
+        learning_rate: peak of the schedule: a linear warm-up over `warmup` of the steps, then a cosine to 0.
+        weight_decay: AdamW's, on matrices only.
+        clip: largest gradient norm; 0 switches it off.
+        average: decay of the exponential moving average of the weights that is validated and kept; 0 switches it off.
+    """
+
+    epochs: int = 40
+    patience: int = 8
+    batch_size: int = 32
+    learning_rate: float = 2e-3
+    warmup: float = 0.05
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    average: float = 0.98
+
+    def __post_init__(self) -> None:
+        rules = {
+            "epochs": self.epochs >= 1,
+            "patience": self.patience >= 1,
+            "batch_size": self.batch_size >= 1,
+            "learning_rate": self.learning_rate > 0,
+            "warmup": 0 <= self.warmup < 1,
+            "weight_decay": self.weight_decay >= 0,
+            "clip": self.clip >= 0,
+            "average": 0 <= self.average < 1,
+        }
+        wrong = [f"{name} = {getattr(self, name)!r} is out of range." for name, fine in rules.items() if not fine]
+        if wrong:
+            raise ConfigError(wrong)
+
+
+class Batches(Protocol):
+    """What fit() needs of a training set."""
+
+    def __len__(self) -> int:
+        """Steps in an epoch."""
+
+    def epoch(self, order: np.random.Generator, start: int, rank: int, world: int) -> Iterator[Any]:
+        """This process's share of each batch from step `start` on, in an order drawn from `order` alone."""
+
+
+StepLoss = Callable[[nn.Module, Any, np.random.Generator], Tensor]
+"""(model, batch, generator) -> this share's part of the loss, so that the sum over processes is the batch's loss."""
+Validate = Callable[[nn.Module], float]
+Log = Callable[[str], None]
+
+
+@dataclass
+class FitResult:
+    """What one fit() did. `history` has one dict an epoch: epoch, train, validation, seconds."""
+
+    best_epoch: int
+    best_validation: float
+    epochs: int
+    seconds: float
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class _Stop:
+    """Set by Ctrl-C or SIGTERM; fit() then saves at the next step and raises Interrupted."""
+
+    def __init__(self) -> None:
+        self.asked: str | None = None
+
+    def ask(self, signum: int, frame: object) -> None:
+        if self.asked:  # a second Ctrl-C means now
+            raise KeyboardInterrupt
+        self.asked = signal.Signals(signum).name
+
+
+@contextmanager
+def _listening() -> Iterator[_Stop]:
+    stop = _Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {s: signal.signal(s, stop.ask) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def make_accelerator(device: str = "auto") -> Accelerator:
+    """Accelerate's handle on devices and processes. `device` is auto, cpu or cuda.
+
+    Raises ConfigError where CUDA is asked for and there is none.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"--device is auto, cpu or cuda; got {device!r}.")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("--device cuda was asked for, but torch sees no CUDA device; use --device auto or cpu.")
+    return Accelerator(cpu=device == "cpu" or not torch.cuda.is_available())
+
+
+def rng_for(*key: int) -> np.random.Generator:
+    """A generator that depends on `key` alone, such as (seed, epoch, step)."""
+    return np.random.default_rng(list(key))
+
+
+def seed_torch(*key: int) -> None:
+    """Seed torch's global generators from `key` alone (initial weights, dropout)."""
+    torch.manual_seed(int(np.random.SeedSequence(list(key)).generate_state(1, np.uint64)[0] >> 1))
+
+
+def learning_rate_at(step: int, total: int, config: FitConfig) -> float:
+    """Linear warm-up, then a cosine to 0 at `total` steps."""
+    warm = max(1, int(config.warmup * total))
+    if step < warm:
+        return config.learning_rate * (step + 1) / warm
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
+
+
+@dataclass
+class _Progress:
+    """The counters of a fit; saved with the tensors."""
+
+    epoch: int = 0
+    step: int = 0
+    best_epoch: int = -1
+    best_validation: float = math.inf
+    seconds: float = 0.0
+    train_sum: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def fit(
+    model: nn.Module,
+    step_loss: StepLoss,
+    batches: Batches,
+    validate: Validate,
+    config: FitConfig,
+    *,
+    seed: int,
+    accelerator: Accelerator | None = None,
+    state: Path | None = None,
+    log: Log = lambda line: None,
+    tick: Callable[[int, int, float], None] = lambda done, total, loss: None,
+) -> FitResult:
+    """Train `model` in place and leave it with the weights that validated best.
+
+    Args:
+        model: its forward computes what `step_loss` asks for, so that several processes can share gradients.
+        step_loss: see StepLoss.
+        batches: the training lists.
+        validate: a number to be made small, measured on the validation split after every epoch.
+        config: the budget and the optimiser.
+        seed: the source of everything random here.
+        accelerator: device and processes; a CPU one by default.
+        state: file in which progress is kept while training runs; an existing one is resumed, a finished one deleted.
+        log: takes one readable line an epoch.
+        tick: called after each step with (steps done, steps in all, loss), for a progress bar.
+
+    Raises Interrupted after Ctrl-C or SIGTERM, once the state is saved; RunError for a state that does not fit the model;
+    ConfigError where a loss is not finite, naming the step.
+    """
+    accelerator = accelerator or make_accelerator("cpu")
+    model.to(accelerator.device)
+    optimizer = _adamw(model, config)
+    progress = _Progress()
+    average = {name: p.detach().clone() for name, p in model.named_parameters()} if config.average else {}
+    best = _weights(model)
+    if state is not None and state.exists():
+        best, average = _load_state(state, model, optimizer, progress, average, config, seed)
+        log(f"resumed from epoch {progress.epoch}, step {progress.step}")
+    wrapped, optimizer = accelerator.prepare(model, optimizer)
+    total = len(batches) * config.epochs
+    world = accelerator.num_processes
+
+    def save_state() -> None:
+        if state is not None and accelerator.is_main_process:
+            _save_state(state, model, optimizer, progress, average, best, config, seed)
+
+    with _listening() as stop:
+        saved = started = time.monotonic()
+        before = progress.seconds
+        while progress.epoch < config.epochs and progress.epoch - progress.best_epoch <= config.patience:
+            model.train()
+            order = rng_for(seed, progress.epoch)
+            for batch in batches.epoch(order, progress.step, accelerator.process_index, world):
+                done = progress.epoch * len(batches) + progress.step
+                seed_torch(seed, progress.epoch, progress.step, accelerator.process_index)
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate_at(done, total, config)
+                loss = step_loss(wrapped, batch, rng_for(seed, progress.epoch, progress.step, 1))
+                value = float(accelerator.reduce(loss.detach(), "sum") if world > 1 else loss.detach())
+                if not math.isfinite(value):
+                    raise ConfigError(
+                        f"The loss became {value} at epoch {progress.epoch}, step {progress.step}; lower the learning "
+                        f"rate (now {config.learning_rate:g}) or raise beta."
+                    )
+                accelerator.backward(loss * world)  # processes average their gradients; the parts are to be summed
+                if config.clip:
+                    accelerator.clip_grad_norm_(model.parameters(), config.clip)
+                optimizer.step()
+                optimizer.zero_grad()
+                _update_average(average, model, config.average, done)
+                progress.step += 1
+                progress.train_sum += value
+                progress.seconds = before + time.monotonic() - started
+                tick(done + 1, total, value)
+                if stop.asked:
+                    save_state()
+                    raise Interrupted(
+                        f"Training was stopped ({stop.asked}) at epoch {progress.epoch}, step {progress.step}. "
+                        + ("Its state is saved; the same command with --resume goes on." if state else "")
+                    )
+                if state is not None and time.monotonic() - saved > SAVE_EVERY_SECONDS:
+                    save_state()
+                    saved = time.monotonic()
+            with _averaged(model, average):
+                model.eval()
+                validation = validate(model)
+                improved = validation < progress.best_validation
+                if improved:
+                    best = _weights(model)
+                    progress.best_epoch, progress.best_validation = progress.epoch, validation
+            progress.seconds = before + time.monotonic() - started
+            train = progress.train_sum / len(batches)
+            progress.history.append(
+                {"epoch": progress.epoch, "train": train, "validation": validation, "seconds": progress.seconds}
+            )
+            log(
+                f"epoch {progress.epoch:3d}  train {train:.4f}  validation {validation:.4f}"
+                f"{' *' if improved else '  '} {progress.seconds:6.1f} s"
+            )
+            progress.epoch, progress.step, progress.train_sum = progress.epoch + 1, 0, 0.0
+            save_state()
+    if progress.best_epoch < 0:
+        raise ConfigError("The validation loss was never a number; check the labels of the validation split.")
+    model.load_state_dict(best)
+    model.eval()
+    return FitResult(
+        progress.best_epoch, progress.best_validation, progress.epoch, progress.seconds, progress.history
+    )
+
+
+def _adamw(model: nn.Module, config: FitConfig) -> torch.optim.Optimizer:
+    matrices = [p for p in model.parameters() if p.requires_grad and p.dim() > 1]
+    vectors = [p for p in model.parameters() if p.requires_grad and p.dim() <= 1]
+    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=config.learning_rate)
+
+
+def _weights(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+@torch.no_grad()
+def _update_average(average: dict[str, Tensor], model: nn.Module, decay: float, done: int) -> None:
+    if not average:
+        return
+    decay = min(decay, (1 + done) / (10 + done))  # follow closely while there is little to average
+    parameters = dict(model.named_parameters())
+    torch._foreach_lerp_(list(average.values()), [parameters[name] for name in average], 1 - decay)
+
+
+@contextmanager
+def _averaged(model: nn.Module, average: dict[str, Tensor]) -> Iterator[None]:
+    """The model with its averaged weights, for the time of a validation."""
+    if not average:
+        yield
+        return
+    parameters = dict(model.named_parameters())
+    kept = {name: parameters[name].detach().clone() for name in average}
+    with torch.no_grad():
+        for name, value in average.items():
+            parameters[name].copy_(value)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, value in kept.items():
+                parameters[name].copy_(value)
+
+
+def _save_state(
+    path: Path,
+    model: nn.Module,
+    optimizer: Any,
+    progress: _Progress,
+    average: dict[str, Tensor],
+    best: dict[str, Tensor],
+    config: FitConfig,
+    seed: int,
+) -> None:
+    tensors = {f"model/{k}": v for k, v in _weights(model).items()}
+    tensors |= {f"best/{k}": v for k, v in best.items()}
+    tensors |= {f"average/{k}": v for k, v in average.items()}
+    for index, slot in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{index}/{k}": torch.as_tensor(v) for k, v in slot.items()}
+    header = {"version": STATE_VERSION, "progress": asdict(progress), "config": asdict(config), "seed": seed}
+    blob = save({k: v.cpu().contiguous() for k, v in tensors.items()}, {"hyperdpo": json.dumps(header)})
+    write_atomic(path, blob)
+
+
+def _load_state(
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    progress: _Progress,
+    average: dict[str, Tensor],
+    config: FitConfig,
+    seed: int,
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    try:
+        with safe_open(path, "pt", device="cpu") as file:
+            header = json.loads((file.metadata() or {})["hyperdpo"])
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except Exception as error:
+        raise RunError(
+            f"{path} is not a readable training state ({error}); delete it to start this model again."
+        ) from None
+    problems = []
+    if header["version"] != STATE_VERSION:
+        problems.append(f"{path} has state version {header['version']}; this program reads {STATE_VERSION}.")
+    if header["config"] != asdict(config):
+        theirs = header["config"]
+        changed = [f"{k}: {theirs.get(k)} then, {v} now" for k, v in asdict(config).items() if theirs.get(k) != v]
+        problems.append(f"{path} was saved under other settings ({'; '.join(changed)}); resume with the same ones.")
+    if header["seed"] != seed:
+        problems.append(f"{path} was saved with seed {header['seed']}, not {seed}; resume with the same seed.")
+    parts: dict[str, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        part, _, name = key.partition("/")
+        parts.setdefault(part, {})[name] = value
+    shapes = {k: v.shape for k, v in model.state_dict().items()}
+    if {k: v.shape for k, v in parts.get("model", {}).items()} != shapes:
+        problems.append(f"{path} holds a model of another shape; resume with the options it was started with.")
+    if problems:
+        raise RunError(problems)
+    model.load_state_dict(parts["model"])
+    device = next(model.parameters()).device
+    optimizer_state = optimizer.state_dict()
+    slots: dict[int, dict[str, Tensor]] = {}
+    for key, value in parts.get("optimizer", {}).items():
+        index, _, name = key.partition("/")
+        slots.setdefault(int(index), {})[name] = value
+    optimizer_state["state"] = slots
+    optimizer.load_state_dict(optimizer_state)
+    for name, value in header["progress"].items():
+        setattr(progress, name, value)
+    average = {name: parts["average"][name].to(device) for name in average}
+    return {name: value.to(device) for name, value in parts["best"].items()}, average
+
+
+def cpu_threads() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
