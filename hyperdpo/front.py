@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from hyperdpo.errors import ConfigError, DataError
-from hyperdpo.weights import grid
 
 
 def non_dominated(values: np.ndarray) -> np.ndarray:
@@ -216,7 +215,9 @@ class ParetoFront:
                 k=int(fields["k"]),
                 split=fields["split"],
                 ndcg=np.array([[p["ndcg"][o] for o in names] for p in points], dtype=float),
-                cross_entropy=None if None in entropies else np.array([[e[o] for o in objectives] for e in entropies]),
+                cross_entropy=None
+                if None in entropies
+                else np.array([[e[o] for o in objectives] for e in entropies], dtype=float),
                 models=fields.get("models", 0),
                 parameters=fields.get("parameters", 0),
                 seconds=fields.get("seconds", 0.0),
@@ -225,7 +226,9 @@ class ParetoFront:
                 beta=tuple(fields.get("beta", ())),
                 device=fields.get("device", ""),
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except DataError:
+            raise
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise DataError(f"A front is missing or misstates {error}; it was not written by this program.") from None
 
     def with_arrays(self, per_query: np.ndarray | None, residuals: np.ndarray | None) -> ParetoFront:
@@ -259,4 +262,6 @@ def comparable(fronts: list[ParetoFront]) -> None:
 
 def front_weights(m: int, points: int) -> np.ndarray:
     """`weights.grid` as a float64 array (points, m)."""
+    from hyperdpo.weights import grid  # here, so that fronts can be read and drawn without loading torch
+
     return grid(m, points).numpy().astype(float)

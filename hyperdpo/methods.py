@@ -33,6 +33,8 @@ class ListwiseBatch(Protocol):
     """(b, n) bool, True means a real item."""
     total: int
     """Lists in this batch over all processes."""
+    share: slice
+    """Which of those `total` lists these are: a list draws the same w in whichever process it is."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def step_loss(config: MethodConfig, member: Member, *, beta: Tensor, coverage: T
         return icos_loss(losses, w, penalty=config.penalty, sign=config.penalty_sign)
 
     def drawn_per_list(model: nn.Module, batch: ListwiseBatch, rng: np.random.Generator) -> Tensor:
-        w = draw_weights(config.alpha, len(batch.mask), m, rng).to(beta.device)
+        w = draw_weights(config.alpha, batch.total, m, rng)[batch.share].to(beta.device)
         losses = per_list(model(*batch.inputs, w), batch)
         value = icos_loss(losses, w, penalty=config.penalty, sign=config.penalty_sign)
         return value.sum() / batch.total

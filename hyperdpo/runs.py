@@ -16,23 +16,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
-from torch import Tensor
 
 from hyperdpo.errors import DataError, RunError
 from hyperdpo.files import sha256, write_atomic
 from hyperdpo.front import ParetoFront
+
+if TYPE_CHECKING:  # torch is loaded where tensors are read or written: a run's fronts can be shown without it
+    from torch import Tensor
 
 FORMAT = "hyperdpo-run"
 VERSION = 1
@@ -66,6 +68,8 @@ def write_run(
     card: str = "",
 ) -> RunFolder:
     """Write a run folder; `manifest.json` comes last. Raises RunError where the folder cannot be written."""
+    from safetensors.torch import save as save_tensors
+
     weights = {f"{i}/{k}": v.detach().cpu().contiguous() for i, model in enumerate(models) for k, v in model.items()}
     content: dict[str, bytes] = {
         "config.json": _json({"format": FORMAT, "version": VERSION, **config}),
@@ -107,23 +111,35 @@ class RunFolder:
             raise RunError(f"{path} is not a folder; a run folder is what `hyperdpo train ... --out RUN` writes.")
         if not (path / "manifest.json").exists():
             if (path / "training").is_dir():
-                raise RunError(f"{path} is a run whose training has not ended; go on with the same command and --resume.")
+                raise RunError(
+                    f"{path} is a run whose training has not ended; go on with the same command and --resume."
+                )
             raise RunError(f"{path} has no manifest.json: it is not a run folder, or its writing was cut off.")
         manifest = _read_json(path / "manifest.json")
         if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
             raise RunError(f"{path} is not a run folder of this program: its manifest.json does not say {FORMAT!r}.")
         version = manifest.get("version")
-        if not isinstance(version, int) or version > VERSION:
+        if type(version) is not int or version < 1:
+            raise RunError(
+                f"{path} has no known run format (version {version!r}; this program reads 1 to {VERSION}): copy the run "
+                "again, or train it again."
+            )
+        if version > VERSION:
             raise RunError(
                 f"{path} was written by a later version of this program (run format {version!r}; this one reads up to "
                 f"{VERSION}): update the package, or train the run again."
             )
-        problems = [
-            f"{path / name} is missing."
-            for name in REQUIRED
-            if name not in manifest.get("files", {}) and not (path / name).exists()
-        ]
-        for name, expected in manifest.get("files", {}).items():
+        problems = []
+        files = manifest.get("files")
+        if not isinstance(files, dict) or not all(map(_is_entry, files.values())):
+            problems.append(f"{path / 'manifest.json'} does not say what was written.")
+            files = {}
+        for name in REQUIRED:
+            if not (path / name).is_file() and name not in files:
+                problems.append(f"{path / name} is missing.")
+            elif name not in EVALUATION and files and name not in files:
+                problems.append(f"{path / 'manifest.json'} does not list {name}.")
+        for name, expected in files.items():
             problems += _file_problems(path / name, expected)
         problems += self._config_problems() + self._front_problems()
         if problems:
@@ -144,7 +160,7 @@ class RunFolder:
     def _front_problems(self) -> list[str]:
         file = self.path / "front.json"
         if not file.exists():
-            return [f"{file} is missing."] if (self.path / "config.json").exists() else []
+            return []  # said already: it is among the required files
         try:
             read_fronts(file)
         except (RunError, DataError) as error:
@@ -161,20 +177,25 @@ class RunFolder:
 
     def tensors(self, name: str) -> dict[str, Tensor]:
         """The tensors of one file, or none if the run has no such file. Raises RunError where it is damaged."""
-        file = self.path / name
+        from safetensors.torch import load as load_tensors
+
         if name not in self._manifest["files"]:
             return {}
-        if sha256(file) != self._manifest["files"][name]["sha256"]:
-            raise RunError(f"{file} is not the file that was written (its SHA-256 differs); copy the run again.")
+        file = self._verified(name)
         try:
             return load_tensors(file.read_bytes())
         except SafetensorError as error:
             raise RunError(f"{file} cannot be read ({error}); copy the run again.") from None
 
     def text(self, name: str) -> str | None:
-        """A text file of the run, or None."""
+        """A text file of the run, or None if the run has no such file. Raises RunError where it is damaged."""
+        return self._verified(name).read_text("utf-8") if name in self._manifest["files"] else None
+
+    def _verified(self, name: str) -> Path:
         file = self.path / name
-        return file.read_text("utf-8") if file.exists() else None
+        if sha256(file) != self._manifest["files"][name]["sha256"]:
+            raise RunError(f"{file} is not the file that was written (its SHA-256 differs); copy the run again.")
+        return file
 
     def fronts(self) -> list[ParetoFront]:
         """The named fronts, with per-query metrics and residuals where they lie beside them and match."""
@@ -185,8 +206,12 @@ class RunFolder:
         _write_fronts(self.path, list(fronts))
 
 
+def _is_entry(entry: object) -> bool:
+    return isinstance(entry, dict) and isinstance(entry.get("bytes"), int) and isinstance(entry.get("sha256"), str)
+
+
 def _file_problems(file: Path, expected: Mapping[str, Any]) -> list[str]:
-    if not file.exists():
+    if not file.is_file():
         return [f"{file} is missing."]
     size = file.stat().st_size
     if size != expected["bytes"]:
@@ -205,18 +230,36 @@ def _write_fronts(path: Path, fronts: list[ParetoFront]) -> None:
             arrays[f"{i}/per_query"] = np.ascontiguousarray(front.per_query, dtype=np.float32)
         if front.residuals is not None:
             arrays[f"{i}/residuals"] = np.ascontiguousarray(front.residuals, dtype=np.float32)
-    digest = None
-    if arrays:
-        blob = save_arrays(arrays)
-        digest = hashlib.sha256(blob).hexdigest()
-        write_atomic(path / "per_query.safetensors", blob)
-    document = {
-        "format": FRONTS_FORMAT,
-        "version": VERSION,
-        "arrays_sha256": digest,
-        "fronts": [front.to_dict() for front in fronts],
-    }
-    write_atomic(path / "front.json", _json(document))
+    blob = save_arrays(arrays) if arrays else None
+    document = _json(
+        {
+            "format": FRONTS_FORMAT,
+            "version": VERSION,
+            "arrays_sha256": None if blob is None else hashlib.sha256(blob).hexdigest(),
+            "fronts": [front.to_dict() for front in fronts],
+        }
+    )
+    with _put_back_on_failure(path / "per_query.safetensors"):
+        if blob is not None:
+            write_atomic(path / "per_query.safetensors", blob)
+        write_atomic(path / "front.json", document)
+
+
+@contextmanager
+def _put_back_on_failure(file: Path) -> Iterator[None]:
+    """Keep a second name for `file`, which costs no space, and give it its own name back if the block fails."""
+    earlier = file.with_name(f".{file.name}.earlier")
+    with suppress(OSError):  # some file systems have no links: the arrays are then lost with the failed write, not more
+        earlier.unlink(missing_ok=True)
+        os.link(file, earlier)
+    try:
+        yield
+    except BaseException:
+        if earlier.exists():
+            os.replace(earlier, file)
+        raise
+    finally:
+        earlier.unlink(missing_ok=True)
 
 
 def read_fronts(file: Path, *, with_arrays: bool = False) -> list[ParetoFront]:
@@ -224,16 +267,18 @@ def read_fronts(file: Path, *, with_arrays: bool = False) -> list[ParetoFront]:
     document = _read_json(file)
     if not isinstance(document, dict) or document.get("format") != FRONTS_FORMAT:
         raise RunError(f"{file} is not a file of fronts written by this program.")
-    if document.get("version", 0) > VERSION:
-        raise RunError(f"{file} was written by a later version of this program ({document.get('version')}).")
-    fronts = [ParetoFront.from_dict(fields) for fields in document.get("fronts", [])]
+    version, listed = document.get("version"), document.get("fronts")
+    if type(version) is not int or not isinstance(listed, list):
+        raise RunError(f"{file} lacks a version or its fronts; it was not written by this program.")
+    if version > VERSION:
+        raise RunError(f"{file} was written by a later version of this program ({version}).")
+    fronts = [ParetoFront.from_dict(fields) for fields in listed]
     beside = file.parent / "per_query.safetensors"
     if not with_arrays or not beside.exists() or sha256(beside) != document.get("arrays_sha256"):
         return fronts
     arrays = load_arrays(beside.read_bytes())
     return [
-        front.with_arrays(arrays.get(f"{i}/per_query"), arrays.get(f"{i}/residuals"))
-        for i, front in enumerate(fronts)
+        front.with_arrays(arrays.get(f"{i}/per_query"), arrays.get(f"{i}/residuals")) for i, front in enumerate(fronts)
     ]
 
 

@@ -217,6 +217,12 @@ def fit(
         if state is not None and accelerator.is_main_process:
             _save_state(state, model, optimizer, progress, average, best, config, seed)
 
+    def interrupted() -> Interrupted:
+        return Interrupted(
+            f"Training was stopped ({stop.asked}) at epoch {progress.epoch}, step {progress.step}. "
+            + ("Its state is saved; the same command with --resume goes on." if state else "")
+        )
+
     with _listening() as stop:
         saved = started = time.monotonic()
         before = progress.seconds
@@ -247,10 +253,7 @@ def fit(
                 tick(done + 1, total, value)
                 if stop.asked:
                     save_state()
-                    raise Interrupted(
-                        f"Training was stopped ({stop.asked}) at epoch {progress.epoch}, step {progress.step}. "
-                        + ("Its state is saved; the same command with --resume goes on." if state else "")
-                    )
+                    raise interrupted()
                 if state is not None and time.monotonic() - saved > SAVE_EVERY_SECONDS:
                     save_state()
                     saved = time.monotonic()
@@ -272,6 +275,8 @@ def fit(
             )
             progress.epoch, progress.step, progress.train_sum = progress.epoch + 1, 0, 0.0
             save_state()
+            if stop.asked:  # asked during the validation, perhaps the last one: the next model must not simply start
+                raise interrupted()
     if progress.best_epoch < 0:
         raise ConfigError("The validation loss was never a number; check the labels of the validation split.")
     model.load_state_dict(best)
@@ -352,6 +357,9 @@ def _load_state(
     try:
         with safe_open(path, "pt", device="cpu") as file:
             header = json.loads((file.metadata() or {})["hyperdpo"])
+            missing = [key for key in ("version", "progress", "config", "seed") if key not in header]
+            if missing:
+                raise ValueError(f"its header lacks {', '.join(missing)}")
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except Exception as error:
         raise RunError(

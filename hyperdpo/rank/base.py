@@ -24,7 +24,7 @@ from hyperdpo.training import FitConfig, FitResult, fit, seed_torch
 
 BASE_NET = NetConfig(width=128, layers=2, heads=4)
 BASE_FIT = FitConfig(epochs=40, patience=6, batch_size=32, learning_rate=1e-3)
-KINDS = ("transformer", "lightgbm", "column:NAME")
+KINDS = ("transformer", "lightgbm", "column:NAME", "run:PATH")
 
 
 @dataclass
@@ -106,8 +106,9 @@ def mean_within_list_std(scores: Tensor, lists: ListSet) -> float:
 
 
 def check_kind(kind: str) -> None:
-    """Raises ConfigError unless `kind` is transformer, lightgbm or column:NAME."""
-    if kind not in ("transformer", "lightgbm") and not (kind.startswith("column:") and kind.partition(":")[2]):
+    """Raises ConfigError unless `kind` is transformer, lightgbm, column:NAME or run:PATH."""
+    prefix, _, rest = kind.partition(":")
+    if kind not in ("transformer", "lightgbm") and not (prefix in ("column", "run") and rest):
         raise ConfigError(f"--base is one of {', '.join(KINDS)}; got {kind!r}{nearest(kind, KINDS)}.")
 
 
@@ -132,7 +133,7 @@ def fit_base(
     if kind == "transformer":
         base = _fit_transformer(train, validation, seed, accelerator, config, state, log, tick)
     elif kind == "lightgbm":
-        base = _fit_lightgbm(train.lists, validation.lists, seed)
+        base = _fit_lightgbm(train, validation, seed)
     else:
         base = Base(kind=kind, column=kind.partition(":")[2])
     factor = mean_within_list_std(base.raw_scores(train.lists, train.features.cpu()), train.lists)
@@ -173,7 +174,7 @@ def _fit_transformer(
     return Base(kind="transformer", net=net.cpu(), seconds=result.seconds)
 
 
-def _fit_lightgbm(train: ListSet, validation: ListSet, seed: int) -> Base:
+def _fit_lightgbm(train: RankBatches, validation: RankBatches, seed: int) -> Base:
     """LambdaMART on the main label, stopped early on validation NDCG@10. Graded labels only: gains are linear."""
     import time
 
@@ -181,8 +182,11 @@ def _fit_lightgbm(train: ListSet, validation: ListSet, seed: int) -> Base:
 
     started = time.monotonic()
     parts = []
-    for lists in (train, validation):
-        labels = lists.labels[:, 0].numpy()
+    top = 0
+    for batches in (train, validation):
+        lists, (main,) = batches.lists, batches.objectives
+        # Gains, not raw labels: a shift and a direction of `min` hold for every kind of base.
+        labels = lists.unpad(main.gains(lists.pad(lists.labels[:, 0]), lists.mask())).numpy()
         grades = np.rint(labels).astype(np.int32)
         if not np.allclose(labels, grades) or grades.max(initial=0) > 10_000:
             raise ConfigError(
@@ -190,6 +194,7 @@ def _fit_lightgbm(train: ListSet, validation: ListSet, seed: int) -> Base:
                 f"got values such as {float(labels[~np.isclose(labels, grades)][:1].sum() or labels.max()):g}; "
                 "use --base transformer or round the label."
             )
+        top = max(top, int(grades.max()))
         parts.append(
             lightgbm.Dataset(
                 lists.features.numpy(),
@@ -199,7 +204,6 @@ def _fit_lightgbm(train: ListSet, validation: ListSet, seed: int) -> Base:
                 reference=parts[0] if parts else None,
             )
         )
-    top = int(max(lists.labels[:, 0].max() for lists in (train, validation)))
     parameters = {
         "objective": "lambdarank",
         "metric": "ndcg",

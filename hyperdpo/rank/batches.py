@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from hyperdpo.errors import DataError
 from hyperdpo.objectives import Objective
 from hyperdpo.rank.data import ListSet
 
+WHOLE = slice(None)  # all lists of a batch, as in a single process
 POOL = 16  # batches within which lists are sorted by length, so that few pads are computed and order stays random
 CHUNK_ITEMS = 60_000  # padded items a forward pass without gradients takes at once
 
@@ -26,6 +27,7 @@ class RankBatch:
     mask: Tensor
     total: int
     queries: Tensor
+    share: slice = field(default_factory=lambda: WHOLE)
 
 
 def list_targets(lists: ListSet, objectives: Sequence[Objective], first_label: int) -> tuple[Tensor, Tensor]:
@@ -64,6 +66,7 @@ class RankBatches:
         device: torch.device | str = "cpu",
     ) -> None:
         self.lists = lists
+        self.objectives = tuple(objectives)
         self.batch_size = batch_size
         self.device = torch.device(device)
         targets, informative = list_targets(lists, objectives, first_label)
@@ -91,7 +94,8 @@ class RankBatches:
         by_size = np.concatenate([p[np.argsort(self.sizes[p], kind="stable")] for p in pieces])
         batches = [by_size[i : i + self.batch_size] for i in range(0, len(by_size), self.batch_size)]
         for index in order.permutation(len(batches))[start:]:
-            yield self.batch(batches[index][rank::world], total=len(batches[index]))
+            share = slice(rank, None, world)
+            yield self.batch(batches[index][share], total=len(batches[index]), share=share)
 
     def once(self) -> Iterator[RankBatch]:
         """Every list once, long ones together, in batches bounded by padded items rather than by lists."""
@@ -99,7 +103,7 @@ class RankBatches:
         for piece in _chunks(order, self.sizes):
             yield self.batch(piece, total=len(piece))
 
-    def batch(self, queries: np.ndarray, total: int) -> RankBatch:
+    def batch(self, queries: np.ndarray, total: int, share: slice = WHOLE) -> RankBatch:
         """The given lists, padded to the longest of them."""
         index = torch.from_numpy(np.ascontiguousarray(queries)).to(self.device)
         n = int(self.sizes[queries].max()) if len(queries) else 1
@@ -109,7 +113,7 @@ class RankBatches:
         real = mask.unsqueeze(-1)
         features = self.features[items] * real
         base = self.base[items] * mask
-        return RankBatch((features, base, mask), self.targets[items] * real, mask, total, index)
+        return RankBatch((features, base, mask), self.targets[items] * real, mask, total, index, share)
 
 
 def _chunks(order: np.ndarray, sizes: np.ndarray) -> Iterator[np.ndarray]:

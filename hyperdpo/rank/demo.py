@@ -17,11 +17,9 @@ of one machine's `exp` does not show. Arrays over items have shape (N,), over qu
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -493,53 +491,64 @@ def _latents(columns: Columns) -> Columns:
     trust = x["rating_count"] / (x["rating_count"] + 20)
     reputation = trust * (x["rating_mean"] - 4.0)
     relevance = _relevance(x, reputation)
-    truth = {"relevance_mean": relevance, "relevance_sd": np.full_like(relevance, 0.65)}
+    truth = {"relevance_mean": relevance, "relevance_sd": np.full_like(relevance, 0.8)}
     truth |= _quality(x, trust, reputation) | _freshness(x) | _margin(x)
     truth |= _demand(x, relevance, reputation)
     return {name: truth[name].astype(np.float32) for name in TRUTH}
 
 
 def _relevance(x: Columns, reputation: Array) -> Array:
-    """The mean grade, 0 to 4."""
+    """The mean grade, 0 to 4: the right product, with what was asked for, at a price that suits this user."""
     sensitivity = x["user_price_sensitivity"]
-    appeal = (
-        2.6 * x["category_match"] ** 1.5
-        + 2.2 * x["attribute_match"] * (0.4 + x["query_specificity"])
-        + 1.0 * x["brand_match"]
-        + 0.8 * x["title_match"]
+    suits = -np.square(x["price_vs_category_log"] + 0.15 - 1.2 * (0.5 - sensitivity))
+    answers = (
+        2.4 * x["category_match"] ** 2
+        + 2.4 * x["category_match"] * x["attribute_match"] * (0.3 + x["query_specificity"])
+        + 1.5 * x["brand_match"] * _sigmoid(x["user_tenure_years"] - 2.0)
         + 1.5 * x["semantic_similarity"]
-        + 0.15 * np.log(x["description_match"])
-        - 1.6 * np.minimum(x["over_budget_log"], 0.8) * (0.5 + sensitivity)
-        - 0.5 * np.maximum(x["price_vs_category_log"], 0) * sensitivity
-        + 0.5 * reputation
+        + 0.3 * x["title_match"] * np.log1p(x["description_match"])
     )
-    return 4.0 * _sigmoid(1.15 * (appeal - 5.0))
+    appeal = (
+        answers
+        + (0.3 + 0.8 * x["category_match"]) * np.maximum(suits, -1.5)
+        - 1.5 * np.minimum(x["over_budget_log"], 0.5) / 0.5 * (0.4 + sensitivity)
+        + 0.9 * reputation * (1.2 - x["query_specificity"])
+        + 0.8 * x["refurbished"] * (sensitivity - 0.7)
+    )
+    return 4.0 * _sigmoid(1.25 * (appeal - 3.6))
 
 
 def _demand(x: Columns, relevance: Array, reputation: Array) -> Columns:
-    """Clicks per look, purchases per click and the score by which the old ranking placed the offers."""
+    """Clicks per look, purchases per click and the score by which the old ranking placed the offers.
+
+    Loud offers draw thrifty users and put others off; those new to the shop follow the crowd.
+    """
     sensitivity = x["user_price_sensitivity"]
+    thrift = sensitivity - 0.3
     dear = np.maximum(x["price_vs_category_log"], 0.0)
     popular = np.log1p(x["sales_30d"])
+    crowd = 0.25 + 0.25 * np.exp(-x["user_tenure_years"] / 2.0)
     attraction = (
-        0.34 * relevance
-        + 2.0 * x["discount"] * (0.4 + 1.2 * sensitivity)
-        + 0.34 * x["promo_words"] * (1.2 - 0.3 * x["product_tier"])
-        + 1.6 * x["image_quality"] * (0.6 + 0.6 * x["device_mobile"])
-        + 9.0 * np.minimum(x["historical_ctr"], 0.15)
-        + 0.35 * popular
-        - 0.8 * dear * (0.4 + sensitivity)
+        0.26 * relevance
+        + 2.2 * np.sqrt(x["discount"]) * (0.2 + 1.2 * thrift)
+        + 1.5 * np.sqrt(x["promo_words"]) * (0.25 + thrift) * (1.2 - 0.4 * x["product_tier"])
+        + 2.0 * x["image_quality"] * (0.4 + 0.8 * x["device_mobile"])
+        - 1.0 * np.square(np.maximum(x["image_quality"] - 0.6, 0)) * x["promo_words"]
+        + 10.0 * np.minimum(x["historical_ctr"], 0.12)
+        + crowd * popular
+        - 1.2 * dear * sensitivity
+        + 0.3 * dear * (x["product_tier"] == 2) * (1 - sensitivity)
     )
     conviction = (
-                -1.5
+        -1.7
         + 0.30 * relevance
-        - 2.0 * x["price_vs_category_log"] * (0.4 + 1.2 * sensitivity)
+        - 1.8 * x["price_vs_category_log"] * (0.3 + 1.2 * sensitivity)
         + 3.2 * reputation
         + 1.2 * x["free_shipping"]
-        - 0.35 * (x["shipping_days"] - 3.0)
+        - 0.12 * np.square(np.maximum(x["shipping_days"] - 2.0, 0)) * (1.1 - 0.5 * x["free_shipping"])
         - 0.5 * x["refurbished"]
-        - 1.00 * x["promo_words"]
-        - 2.5 * (x["image_quality"] - 0.5)
+        - 1.3 * x["promo_words"] * (1.2 - sensitivity)
+        - 3.5 * (x["image_quality"] - 0.5)
         - 0.9 * np.minimum(x["over_budget_log"], 1.0)
     )
     volume = np.exp(0.30 * (x["query_frequency_log"] - 6.5))
@@ -551,50 +560,57 @@ def _demand(x: Columns, relevance: Array, reputation: Array) -> Columns:
 
 
 def _quality(x: Columns, trust: Array, reputation: Array) -> Columns:
-    """An editor's score, 0 to 10, surer where there are many reviews."""
+    """An editor's score, 0 to 10, surer where there are many reviews.
+
+    Stars count as far as there are reviews behind them; promotion together with a discount looks like bait.
+    """
+    established = _sigmoid(x["seller_age_years"] - 3.0)
+    described = np.log(x["description_length"] / 110.0)
     merit = (
-        -1.9
-        + 2.4 * reputation
-        + 2.6 * trust
-        + 0.20 * (x["product_tier"] - 1)
-        + 0.7 * (x["seller_rating"] - 4.2)
-        - 5.0 * (x["return_rate"] - 0.09)
-        - 8.0 * np.minimum(x["complaint_rate"], 0.12)
-        - 0.70 * x["promo_words"]
-        - 2.5 * x["discount"]
-        - 0.6 * x["refurbished"]
-        - 0.8 * x["own_brand"]
+        -2.0
+        + 3.2 * reputation
+        + 2.8 * trust
+        + 0.25 * (x["product_tier"] - 1)
+        + 1.6 * (x["seller_rating"] - 4.2) * established
+        - 14.0 * np.maximum(x["return_rate"] - 0.10, 0)
+        - 22.0 * np.maximum(np.minimum(x["complaint_rate"], 0.12) - 0.02, 0)
+        - 0.60 * x["promo_words"]
+        - 4.0 * x["discount"] * (x["promo_words"] > 0)
+        - 0.9 * x["own_brand"] * (x["product_tier"] < 2)
+        - 0.6 * x["refurbished"] * (x["seller_rating"] < 4.3)
+        - 0.35 * np.minimum(np.square(described), 2.0)
     )
-    return {"quality_mean": 10.0 * _sigmoid(1.2 * merit), "quality_sd": 1.2 + 1.0 * (1 - trust)}
+    return {"quality_mean": 10.0 * _sigmoid(1.2 * (merit + 0.6)), "quality_sd": 1.5 + 1.2 * (1 - trust)}
 
 
 def _freshness(x: Columns) -> Columns:
-    """How new the offer feels, 0 to 10; premium goods age more slowly, a recent update helps the old a little."""
-    lasting = 50.0 + 30.0 * x["product_tier"] + 25.0 * x["device_mobile"]
-    new = 8.0 * np.exp(-x["days_listed"] / lasting) * (1 - 0.5 * x["refurbished"])
-    updated = 1.5 * np.exp(-x["days_since_update"] / 12.0)
-    return {"freshness_mean": new + updated, "freshness_sd": 1.2 + 0.12 * new}
+    """How new the offer feels, 0 to 10: newly listed (premium goods stay new longer), lately renewed, or taking off."""
+    lasting = 30.0 * 2.2 ** x["product_tier"] * (1.0 + 0.5 * x["device_mobile"])
+    new = 6.5 * np.exp(-x["days_listed"] / lasting) * (1 - 0.6 * x["refurbished"])
+    renewed = 2.5 * np.exp(-x["days_since_update"] / 8.0) * (x["image_count"] >= 4)
+    rising = 2.5 * _sigmoid(2.0 * (np.log1p(x["sales_30d"]) - 0.6 * np.log1p(x["rating_count"]) - 0.6))
+    return {"freshness_mean": new + renewed + rising, "freshness_sd": 1.5 + 0.12 * new}
 
 
 def _margin(x: Columns) -> Columns:
     """What the shop keeps of a sale, in per cent of the price.
 
     More on own brands and dear offers, and from sellers who pay for promotion or have no standing yet; less on what is
-    discounted or shipped free.
+    discounted; a parcel sent free costs the same for a cheap offer as for a dear one.
     """
+    newcomer = np.exp(-x["seller_age_years"] / 2.0)
     share = (
-        0.05
-        + 0.15 * x["own_brand"]
-        + 0.16 * x["price_vs_category_log"]
-        + 0.05 * x["promo_words"]
-        - 0.32 * x["discount"]
-        - 0.05 * x["free_shipping"]
-        - 0.12 * (x["seller_rating"] - 4.2)
-        + 0.04 * np.exp(-x["seller_age_years"] / 2.0)
+        0.07
+        + 0.10 * x["own_brand"] * (1 + 0.5 * x["product_tier"])
+        + 0.14 * x["price_vs_category_log"]
+        + 0.06 * x["promo_words"] * (1 - x["own_brand"]) * (0.6 + newcomer)
+        - 0.30 * x["discount"] * (1 - 0.6 * x["own_brand"])
+        - np.minimum(2.5 * x["free_shipping"] / x["price_usd"], 0.20)
+        - 0.12 * (x["seller_rating"] - 4.2) * (0.6 + newcomer)
         + 0.04 * x["refurbished"]
     )
     kept = 100.0 * 0.05 * np.logaddexp(0.0, share / 0.05)  # a soft floor at 0
-    return {"margin_mean": kept, "margin_sd": 2.5 + 0.20 * kept}
+    return {"margin_mean": kept, "margin_sd": 3.0 + 0.25 * kept}
 
 
 def _sigmoid(values: Array) -> Array:
@@ -702,22 +718,20 @@ def make_demo(
     say(f"simulating {queries} queries")
     log = _simulate(queries, seed)
     say(f"writing {len(log.titles)} offers")
-    with _staging(Path(out)) as folder:
-        write_folder(
-            folder,
-            columns=log.columns,
-            sizes=log.sizes,
-            qids=[f"q{i + 1}" for i in range(queries)],
-            split=log.split,
-            task=Task(MAIN, OBJECTIVES, FEATURES),
-            name="marketplace",
-            origin=demo_origin(queries, seed),
-            item_texts={"title": log.titles, "price": [f"${price:,.2f}" for price in log.columns["price_usd"].tolist()]},
-            query_texts=log.texts,
-            split_how={"how": "random 60/20/20", "seed": seed},
-        )
-        _write_truth(folder / TRUTH_FILE, log.truth)
-    return open_data(out)
+    return write_folder(
+        out,
+        columns=log.columns,
+        sizes=log.sizes,
+        qids=[f"q{i + 1}" for i in range(queries)],
+        split=log.split,
+        task=Task(MAIN, OBJECTIVES, FEATURES),
+        name="marketplace",
+        origin=demo_origin(queries, seed),
+        item_texts={"title": log.titles, "price": [f"${price:,.2f}" for price in log.columns["price_usd"].tolist()]},
+        query_texts=log.texts,
+        split_how={"how": "random 60/20/20", "seed": seed},
+        tables={TRUTH_FILE: pa.table({name: log.truth[name] for name in TRUTH})},
+    )
 
 
 @dataclass(frozen=True)
@@ -824,26 +838,6 @@ def _split(rng: Generator, queries: int) -> Array:
     return split
 
 
-@contextmanager
-def _staging(out: Path) -> Iterator[Path]:
-    """A folder beside `out` to write to, moved to `out` only when everything is in it."""
-    if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
-        raise DataError(f"{out} is there already and is not empty; name a new folder, or delete that one first.")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        yield scratch / "data"
-        (scratch / "data").replace(out)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _write_truth(file: Path, truth: Columns) -> None:
-    table = pa.table({name: truth[name] for name in TRUTH})
-    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
-
-
 def _read_truth(data: RankData) -> Columns:
     """The truth of all items, float32 (N,) each. Raises DataError where there is none, or it is damaged."""
     file = data.path / TRUTH_FILE
@@ -926,7 +920,7 @@ def oracle(
     _check_oracle(chosen, data.task.main, draws, k)
     truth = _read_truth(data)
     lists = data.lists(split)
-    starts = _starts(data)[lists.query_index.numpy()]
+    starts = data.offsets[lists.query_index.numpy()]
     sizes = lists.sizes.numpy()
     p, gain = np.zeros((2, int(sizes.sum()), len(chosen)), dtype=np.float32)
     main_gain = np.zeros(len(p), dtype=np.float32)
@@ -1020,12 +1014,6 @@ def _chunks(sizes: Array, draws: int) -> Iterator[Array]:
         width = max(1, ORACLE_CHUNK // (draws * LIST_SIZES[1]))
         yield order[start : start + width]
         start += width
-
-
-def _starts(data: RankData) -> Array:
-    """The first row of each query's list in the folder, (Q,)."""
-    with pa.memory_map(str(data.path / "queries.arrow")) as source:
-        return pa.ipc.open_file(source).read_all().column("offset").to_numpy().copy()
 
 
 def _check_oracle(objectives: Sequence[Objective], main: Objective, draws: int, k: int) -> None:

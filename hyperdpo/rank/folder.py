@@ -1,27 +1,25 @@
-"""The columnar data folder: written whole or not at all, reopened memory-mapped.
+"""The columnar data folder, memory-mapped. `writer` writes it.
 
-    data.json      what is in it, the declared task, sources, split, counts, fingerprint, and the other files' sizes
-    items.arrow    one float32 column a numeric column, and texts to show; Arrow IPC, uncompressed
-    queries.arrow  qid, offset, size, split (0 train, 1 validation, 2 test), and optionally a text
+data.json      what is in it, the declared task, sources, split, counts, fingerprint, and the other files' sizes
+items.arrow    one float32 column a numeric column, and texts to show; Arrow IPC, uncompressed
+queries.arrow  qid, offset, size, split (0 train, 1 validation, 2 test), and optionally a text
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from hyperdpo.errors import ConfigError, DataError, HyperDPOError
+from hyperdpo.errors import ConfigError, DataError
 from hyperdpo.objectives import Objective
 from hyperdpo.rank.lists import ListSet
 from hyperdpo.rank.task import Task, declare, hint, shown
@@ -30,7 +28,7 @@ FORMAT = "hyperdpo-data"
 VERSION = 1
 SPLITS = ("train", "validation", "test")
 ALL = "all"
-CELLS_AT_ONCE = 16_000_000
+Array = npt.NDArray[Any]
 _KEYS = (
     "name", "n_queries", "n_items", "columns", "task", "sources", "split", "skipped", "origin", "fingerprint", "files",
 )  # fmt: skip
@@ -65,23 +63,23 @@ class RankData:
     def name(self) -> str:
         return str(self.manifest["name"])
 
-    @property
+    @cached_property
     def qids(self) -> list[str]:
         """(Q,) the queries' ids in file order."""
-        return self._queries["qid"].to_pylist()
+        return list(self._queries["qid"].to_pylist())
 
-    @property
+    @cached_property
     def query_texts(self) -> list[str]:
         """(Q,) what to show for each query: its text where there is one, else its id."""
-        return self._queries["text" if "text" in self._queries.column_names else "qid"].to_pylist()
+        return list(self._queries["text" if "text" in self._queries.column_names else "qid"].to_pylist())
 
-    def column(self, name: str) -> np.ndarray:
-        """(N,) float32 values of one numeric column. Raises ConfigError with the nearest name if there is none."""
+    def column(self, name: str) -> Array:
+        """(N,) float32 values of one numeric column, read-only. Raises ConfigError with the nearest name if unknown."""
         if name not in self.columns:
             raise ConfigError(
                 f"There is no column {name!r}{hint(name, self.columns)}; the columns are {shown(self.columns)}."
             )
-        return self._items[name].to_numpy()
+        return _values(self._items[name])
 
     def text(self, name: str) -> pa.ChunkedArray | None:
         """(N,) strings of an item text column (title, price, ...), or None if the data has none of that name."""
@@ -95,13 +93,17 @@ class RankData:
     ) -> RankData:
         """The same data with roles declared anew; what is None stays as it is.
 
-        A string is a column, an objective declared before, or the grammar of `Objective.parse`. Columns given a role leave
-        the features; a column that had a role does not become a feature. Raises ConfigError (see `task.declare`).
+        A string is a column, an objective declared before, or the grammar of `Objective.parse`. Columns given a role
+        leave the features; a column that had a role does not become a feature. Raises ConfigError (see `task.declare`).
         """
         task = declare(self.columns, main, objectives, base_column, self.task)
         return RankData(self.path, self.manifest, task, self._items, self._queries)
 
-    def queries(self, split: str = ALL) -> np.ndarray:
+    def with_exact_task(self, task: Task) -> RankData:
+        """The same data under another run's roles, whose columns the caller has checked to be here."""
+        return RankData(self.path, self.manifest, task, self._items, self._queries)
+
+    def queries(self, split: str = ALL) -> Array:
         """Numbers of the queries of 'train', 'validation' or 'test', or of 'all'; ascending int64."""
         if split == ALL:
             return np.arange(self.n_queries)
@@ -139,14 +141,18 @@ class RankData:
     def describe(self) -> dict[str, Any]:
         """Counts for people and checks: per split the lists and their sizes, per labelled column how many say nothing.
 
-        `constant`: all labels of the list are equal; `empty`: they are all 0; a one-item list is always constant.
+        Of the lists of a split, `constant` counts those with all labels equal (a one-item list always is), `empty`
+        those whose gains (shifted, or reflected for `min`) are all 0. `uninformative` is `empty` under l1, whose mean
+        leaves such lists out, and `constant` under softmax, which then learns nothing from them.
         """
-        splits = {s: _sizes(self.sizes[self.queries(s)]) for s in SPLITS}
-        labelled = {o.name: self._describe_labels(o) for o in self.task.labelled}
         return {
-            "name": self.name, "queries": self.n_queries, "items": self.n_items, "features": len(self.task.features),
-            "splits": splits, "labels": labelled,
-        }  # fmt: skip
+            "name": self.name,
+            "queries": self.n_queries,
+            "items": self.n_items,
+            "features": len(self.task.features),
+            "splits": {s: _sizes(self.sizes[self.queries(s)]) for s in SPLITS},
+            "labels": {o.name: self._describe_labels(o) for o in self.task.labelled},
+        }
 
     def verify(self) -> None:
         """Read everything and compare with the fingerprint. Raises DataError where the contents have changed."""
@@ -155,10 +161,11 @@ class RankData:
             marks.add([column.to_numpy() for column in batch.columns])
         if marks.digest(self.offsets, self.split) != self.fingerprint:
             raise DataError(
-                f"{self.path}: the values differ from the fingerprint in data.json; the folder is damaged. Convert again."
+                f"{self.path}: the values differ from the fingerprint in data.json; the folder is damaged. "
+                "Convert the source files again."
             )
 
-    def _gather(self, names: Sequence[str], rows: np.ndarray | None) -> torch.Tensor:
+    def _gather(self, names: Sequence[str], rows: Array | None) -> torch.Tensor:
         """(N', k) float32 of the chosen rows (all for None), a record batch at a time."""
         count = self.n_items if rows is None else int(rows.sum())
         out = np.empty((count, len(names)), np.float32)
@@ -174,15 +181,20 @@ class RankData:
     def _describe_labels(self, objective: Objective) -> dict[str, Any]:
         values = self.column(objective.column)
         low, high = (f.reduceat(values, self.offsets[:-1]) for f in (np.minimum, np.maximum))
-        constant, empty = low == high, (low == 0) & (high == 0)
-        count = {s: self.queries(s) for s in SPLITS}
+        constant = low == high
+        empty = constant & ((low + np.float32(objective.shift) == 0) | (objective.direction == "min"))
+
+        def per_split(flags: Array) -> dict[str, int]:
+            return {s: int(flags[self.queries(s)].sum()) for s in SPLITS}
+
         return {
             "column": objective.column,
             "min": float(low.min()),
             "max": float(high.max()),
             "negative": int((values < 0).sum()),
-            "constant": {s: int(constant[q].sum()) for s, q in count.items()},
-            "empty": {s: int(empty[q].sum()) for s, q in count.items()},
+            "constant": per_split(constant),
+            "empty": per_split(empty),
+            "uninformative": per_split(empty if objective.normalisation == "l1" else constant),
         }
 
 
@@ -193,207 +205,21 @@ class Fingerprint:
         self._columns = list(columns)
         self._digests = [hashlib.sha256() for _ in columns]
 
-    def add(self, columns: Sequence[np.ndarray]) -> None:
+    def add(self, columns: Sequence[Array]) -> None:
         for digest, values in zip(self._digests, columns, strict=True):
-            digest.update(np.ascontiguousarray(values))
+            digest.update(np.ascontiguousarray(values).data)
 
-    def digest(self, offsets: np.ndarray, split: np.ndarray) -> str:
+    def digest(self, offsets: Array, split: Array) -> str:
         whole = hashlib.sha256(json.dumps(self._columns).encode())
         for digest in self._digests:
             whole.update(digest.digest())
-        whole.update(np.ascontiguousarray(offsets, "<i8"))
-        whole.update(np.ascontiguousarray(split, np.uint8))
+        whole.update(np.ascontiguousarray(offsets, "<i8").data)
+        whole.update(np.ascontiguousarray(split, np.uint8).data)
         return whole.hexdigest()
 
 
-class FolderWriter:
-    """Writes a data folder beside its destination and renames it at the end.
-
-    Used as a context: `write_items`, then `finish`. Whatever goes wrong in between, the destination is as it was and the
-    temporary folder is removed. Raises DataError if `out` exists and is no data folder, cannot be written, or the disk is full.
-    """
-
-    def __init__(self, out: str | Path) -> None:
-        self.out = Path(out)
-        self.temporary: Path
-        self._marks: Fingerprint
-        self._columns: list[str] = []
-        self._text_names: list[str] = []
-        self._rows = 0
-
-    def __enter__(self) -> FolderWriter:
-        _check_destination(self.out)
-        with self._explained():
-            self.out.parent.mkdir(parents=True, exist_ok=True)
-            self.temporary = Path(tempfile.mkdtemp(prefix=f".{self.out.name}.", suffix=".tmp", dir=self.out.parent))
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        shutil.rmtree(self.temporary, ignore_errors=True)
-        if isinstance(error, OSError) and not isinstance(error, HyperDPOError):
-            raise self._message(error) from error
-
-    def write_items(
-        self, columns: Sequence[str], batches: Iterable[np.ndarray], texts: Mapping[str, pa.ChunkedArray] | None = None
-    ) -> None:
-        """Write items.arrow from (rows, len(columns)) float32 batches, and texts of all rows."""
-        texts = dict(texts or {})
-        self._columns, self._text_names, self._marks = list(columns), list(texts), Fingerprint(columns)
-        fields = [(name, pa.float32()) for name in columns] + [(name, pa.string()) for name in texts]
-        schema = pa.schema(fields)
-        with pa.OSFile(str(self.temporary / "items.arrow"), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-            for batch in batches:
-                values = list(np.ascontiguousarray(batch.T))
-                self._marks.add(values)
-                words = [t.slice(self._rows, len(batch)).combine_chunks() for t in texts.values()]
-                writer.write_batch(pa.record_batch([*map(pa.array, values), *words], schema=schema))
-                self._rows += len(batch)
-
-    def finish(
-        self,
-        *,
-        sizes: np.ndarray,
-        qids: Sequence[str],
-        split: np.ndarray,
-        task: Task,
-        name: str,
-        origin: dict[str, Any],
-        sources: Sequence[dict[str, Any]] = (),
-        query_texts: Sequence[str] | None = None,
-        skipped: dict[str, int] | None = None,
-        split_how: dict[str, Any] | None = None,
-        notes: Sequence[str] = (),
-        tables: Mapping[str, pa.Table] | None = None,
-    ) -> RankData:
-        """Write the rest, move the folder to its destination and open it. Raises DataError where the parts do not fit."""
-        sizes, split = np.asarray(sizes, np.int64), np.asarray(split, np.uint8)
-        _check_parts(sizes, qids, split, task, self._columns, self._rows, query_texts)
-        offsets = np.concatenate([[0], np.cumsum(sizes)])
-        queries = {"qid": list(qids), "offset": offsets[:-1], "size": sizes.astype(np.int32), "split": split}
-        if query_texts is not None:
-            queries["text"] = list(query_texts)
-        every = {"queries.arrow": pa.table(queries), **(tables or {})}
-        for file, table in every.items():
-            with pa.OSFile(str(self.temporary / file), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-                writer.write_table(table)
-        one = int((sizes == 1).sum())
-        manifest = {
-            "format": FORMAT,
-            "version": VERSION,
-            "name": name,
-            "n_queries": len(sizes),
-            "n_items": self._rows,
-            "columns": self._columns,
-            "item_texts": self._text_names,
-            "task": task.to_dict(),
-            "sources": list(sources),
-            "split": {"how": "given", "seed": None, **(split_how or {})},
-            "skipped": {**(skipped or {}), "one_item_lists": one},
-            "notes": [*notes, *([f"{one:,} lists have one item; they are kept, and no order of them differs."] if one else [])],
-            "origin": origin,
-            "fingerprint": self._marks.digest(offsets, split),
-            "files": {file: (self.temporary / file).stat().st_size for file in ("items.arrow", *every)},
-        }
-        text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-        (self.temporary / "data.json").write_text(text, encoding="utf-8")
-        self._move()
-        return open_data(self.out)
-
-    def _move(self) -> None:
-        """Put the temporary folder in place of the destination; on failure what was there comes back."""
-        mask = os.umask(0)
-        os.umask(mask)
-        self.temporary.chmod(0o777 & ~mask)
-        before = self.temporary.with_suffix(".old")
-        had = self.out.exists()
-        if had:
-            os.rename(self.out, before)
-        try:
-            os.rename(self.temporary, self.out)
-        except OSError:
-            if had:
-                os.rename(before, self.out)
-            raise
-        shutil.rmtree(before, ignore_errors=True)
-
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise self._message(error) from error
-
-    def _message(self, error: OSError) -> DataError:
-        return DataError(
-            f"{self.out} could not be written ({error.strerror or error}); what was there before is untouched. "
-            "Free some space or choose a folder you may write to."
-        )
-
-
-def write_folder(
-    out: str | Path,
-    *,
-    columns: Mapping[str, np.ndarray],
-    sizes: np.ndarray,
-    qids: Sequence[str],
-    split: np.ndarray,
-    task: Task,
-    name: str,
-    origin: dict[str, Any],
-    sources: Sequence[dict[str, Any]] = (),
-    item_texts: Mapping[str, Sequence[str]] | None = None,
-    query_texts: Sequence[str] | None = None,
-    skipped: dict[str, int] | None = None,
-    split_how: dict[str, Any] | None = None,
-    notes: Sequence[str] = (),
-    tables: Mapping[str, pa.Table] | None = None,
-) -> RankData:
-    """Write a data folder from arrays in memory, atomically, and open it.
-
-    Args:
-        columns: (N,) values of each numeric column, in order; stored as float32.
-        sizes, qids, split: (Q,) items, id and split number of each list, in the order of the rows.
-        item_texts: (N,) texts to show by name (title, price). query_texts: (Q,).
-        split_how: {"how": ..., "seed": ...}. skipped: counts. notes: sentences.
-        tables: further Arrow tables by file name (truth.arrow).
-    Raises:
-        DataError: `out` cannot be written or is something else; lengths that do not fit; NaN or infinity.
-    """
-    names = list(columns)
-    arrays = [np.asarray(columns[n]) for n in names]
-    rows = int(np.sum(sizes))
-    problems = [
-        f"Column {n!r} has the shape {a.shape}; the lists have {rows:,} items in all."
-        for n, a in zip(names, arrays, strict=True)
-        if a.shape != (rows,)
-    ]
-    problems += [
-        f"Column {n!r} holds NaN or infinity; put numbers there."
-        for n, a in zip(names, arrays, strict=True)
-        if not np.isfinite(a).all()
-    ]
-    problems += [
-        f"Item text {n!r} has {len(t):,} entries; the lists have {rows:,} items in all."
-        for n, t in (item_texts or {}).items()
-        if len(t) != rows
-    ]
-    if problems:
-        raise DataError(problems)
-    texts = {n: pa.chunked_array([pa.array(list(t), pa.string())]) for n, t in (item_texts or {}).items()}
-    step = batch_rows(len(names))
-    batches = (
-        np.stack([a[start : start + step].astype(np.float32) for a in arrays], axis=1) for start in range(0, rows, step)
-    )
-    with FolderWriter(out) as writer:
-        writer.write_items(names, batches, texts)
-        return writer.finish(
-            sizes=sizes, qids=qids, split=split, task=task, name=name, origin=origin, sources=sources,
-            query_texts=query_texts, skipped=skipped, split_how=split_how, notes=notes, tables=tables,
-        )  # fmt: skip
-
-
 def open_data(path: str | Path) -> RankData:
-    """Open a data folder, memory-mapped. Raises DataError listing all that is wrong with it, ConfigError for a bad task."""
+    """Open a data folder, memory-mapped. Raises DataError listing all that is wrong with it."""
     path = Path(path)
     manifest = _manifest(path)
     problems: list[str] = []
@@ -422,9 +248,10 @@ def open_data(path: str | Path) -> RankData:
     return RankData(path, manifest, task, items, queries)
 
 
-def batch_rows(columns: int) -> int:
-    """Rows of one record batch: one batch (no copies) for small data, bounded memory for large."""
-    return max(1_024, CELLS_AT_ONCE // max(1, columns))
+def _values(column: pa.ChunkedArray) -> Array:
+    """A numeric column as an array: a view of the mapped file where it is one batch, a copy otherwise."""
+    values: Array = column.chunk(0).to_numpy() if column.num_chunks == 1 else column.to_numpy()
+    return values
 
 
 def _manifest(path: Path) -> dict[str, Any]:
@@ -489,7 +316,9 @@ def _mismatches(path: Path, manifest: dict[str, Any], items: pa.Table, queries: 
     if items.num_rows != manifest["n_items"]:
         problems.append(f"{path}/items.arrow has {items.num_rows:,} rows; data.json says {manifest['n_items']:,}.")
     if queries.num_rows != manifest["n_queries"]:
-        problems.append(f"{path}/queries.arrow has {queries.num_rows:,} rows; data.json says {manifest['n_queries']:,}.")
+        problems.append(
+            f"{path}/queries.arrow has {queries.num_rows:,} rows; data.json says {manifest['n_queries']:,}."
+        )
     absent = [c for c in (*manifest["columns"], *manifest.get("item_texts", ())) if c not in items.column_names]
     problems += [f"{path}/items.arrow has no column {name!r}." for name in absent]
     problems += [
@@ -502,51 +331,15 @@ def _mismatches(path: Path, manifest: dict[str, Any], items: pa.Table, queries: 
     if not missing and queries.num_rows:
         sizes, offsets = queries["size"].to_numpy().astype(np.int64), queries["offset"].to_numpy()
         if (sizes < 1).any() or (offsets != np.cumsum(sizes) - sizes).any() or sizes.sum() != items.num_rows:
-            problems.append(f"{path}/queries.arrow: the lists do not cover the {items.num_rows:,} items one after another.")
+            problems.append(
+                f"{path}/queries.arrow: the lists do not cover the {items.num_rows:,} items one after another."
+            )
         if queries["split"].to_numpy().max() >= len(SPLITS):
             problems.append(f"{path}/queries.arrow: a split number above {len(SPLITS) - 1}.")
     return problems
 
 
-def _check_destination(out: Path) -> None:
-    if out.is_dir() and ((out / "data.json").exists() or not any(out.iterdir())):
-        return
-    if out.exists():
-        kind = "a folder with other things in it" if out.is_dir() else "a file"
-        raise DataError(f"{out} exists already and is {kind}, not a data folder; choose another --out.")
-
-
-def _check_parts(
-    sizes: np.ndarray,
-    qids: Sequence[str],
-    split: np.ndarray,
-    task: Task,
-    columns: Sequence[str],
-    rows: int,
-    query_texts: Sequence[str] | None,
-) -> None:
-    problems = []
-    lengths = {"sizes": len(sizes), "qids": len(qids), "split": len(split)}
-    if query_texts is not None:
-        lengths["query_texts"] = len(query_texts)
-    if len(set(lengths.values())) > 1:
-        problems.append(f"Queries are counted differently: {', '.join(f'{n} {k:,}' for n, k in lengths.items())}.")
-    if not len(sizes) or sizes.min() < 1:
-        problems.append("There are no lists, or one without items.")
-    if sizes.sum() != rows:
-        problems.append(f"The lists have {int(sizes.sum()):,} items; {rows:,} rows were written.")
-    if len(split) and split.max() >= len(SPLITS):
-        problems.append(f"A split number is 0, 1 or 2; got {int(split.max())}.")
-    if len(set(qids)) != len(qids):
-        problems.append("A query id occurs twice.")
-    used = [*(o.column for o in task.labelled), *task.features, *([task.base_column] if task.base_column else [])]
-    known = set(columns)
-    problems += [f"The task names the column {n!r}, which is not among the columns." for n in used if n not in known]
-    if problems:
-        raise DataError(problems)
-
-
-def _sizes(sizes: np.ndarray) -> dict[str, int]:
+def _sizes(sizes: Array) -> dict[str, int]:
     if not len(sizes):
         return {"queries": 0, "items": 0, "shortest": 0, "median": 0, "longest": 0, "one_item_lists": 0}
     return {

@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from scipy import sparse
+from scipy import sparse  # type: ignore[import-untyped]
 from sklearn.datasets import load_svmlight_file
 
 from hyperdpo.errors import DataError
-from hyperdpo.rank.reading import MAX_COLUMNS, Block, Problems, Progress, bytes_read, opened, runs
+from hyperdpo.rank.reading import MAX_COLUMNS, Array, Block, Matrix, Problems, Progress, opened, runs
 
 BLOCK_BYTES = 32 << 20
 MAX_LINE_BYTES = 16 << 20
+_COMMENT = re.compile(rb"#[^\n]*")
 _NUMBER = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _NOT_FINITE = re.compile(rb"[+-]?(nan|inf|infinity)", re.IGNORECASE)
 _INTEGER = re.compile(rb"[+-]?\d+")
@@ -33,17 +34,17 @@ _FLOAT32_MAX = float(np.finfo(np.float32).max)
 class Rows:
     """Parsed lines: labels (rows,), features (rows, columns) sparse, qids (rows,) integers or strings."""
 
-    labels: np.ndarray
-    features: sparse.csr_matrix
-    qids: np.ndarray
+    labels: Array
+    features: Matrix
+    qids: Array
 
-    def counts(self) -> np.ndarray:
+    def counts(self) -> Array:
         """(rows,) how many INDEX:VALUE fields each line had, zeros included."""
         return np.diff(self.features.indptr)
 
 
 class LetorReader:
-    """One LETOR file. After `blocks`, `width` is its highest feature index and `blank_lines` counts lines without data."""
+    """One LETOR file. After `blocks`, `width` is its highest feature index; `blank_lines` counts lines without data."""
 
     def __init__(self, file: Path, problems: Problems, progress: Progress | None = None) -> None:
         self.file = file
@@ -92,8 +93,8 @@ class LetorReader:
         """Blocks of whole lines and the position in the stored file; a read error becomes a problem."""
         try:
             with opened(self.file) as stream:
-                for text in _whole_lines(stream, self.file.name):
-                    yield text, bytes_read(stream)
+                for text in _whole_lines(stream.content, self.file.name):
+                    yield text, stream.position()
         except DataError as error:
             for message in error.problems:
                 self._problems.add(message)
@@ -108,8 +109,8 @@ class LetorReader:
         if not text.endswith(b"\n") and self._fewest is not None and counts[-1] < self._fewest:
             self._problems.add(
                 f"{self.file.name}, line {last_line}: the file seems cut here: the last line has no newline and only "
-                f"{counts[-1]} features, where every other line has {self._fewest} or more. Copy the file again, or end "
-                "that line with a newline if it is whole."
+                f"{counts[-1]} features, where every other line has {self._fewest} or more. Copy the file again, or "
+                "end that line with a newline if it is whole."
             )
 
 
@@ -124,9 +125,9 @@ def parse(text: bytes, name: str, first_line: int, problems: Problems) -> Rows |
 
 
 def _fast(text: bytes) -> Rows | None:
-    """scikit-learn's reading, or None where it refuses or the slow scan should look: it takes '1_0' for 10, lines
-    without qid among others, NaN and overflow."""
-    if b"_" in text:
+    """scikit-learn's reading, or None where it refuses or the slow scan should look: it takes 1_0 for 10, lines without
+    qid among others, NaN and overflow."""
+    if b"_" in text and b"_" in _COMMENT.sub(b"", text):
         return None
     try:
         with np.errstate(over="ignore"):
@@ -159,7 +160,9 @@ def scan(text: bytes, name: str, first_line: int, problems: Problems) -> Rows | 
             continue
         wrong = _scan_line(tokens, labels, qids, data, indices)
         indptr.append(len(indices))
-        cut = " The file may be cut here: its last line has no newline." if number == first_line + len(lines) - 1 else ""
+        cut = (
+            " The file may be cut here: its last line has no newline." if number == first_line + len(lines) - 1 else ""
+        )
         for message in wrong:
             problems.add(f"{name}, line {number}: {message}{cut}")
         if problems.full:
@@ -204,11 +207,19 @@ def _feature(token: bytes, previous: int) -> tuple[int, float, str]:
         return 0, 0.0, f"{_quote(token)} is not a feature; write INDEX:VALUE, two numbers with a colon."
     index = int(left)
     if not 1 <= index <= MAX_COLUMNS:
-        return 0, 0.0, f"feature index {index} in {_quote(token)} is out of range; indices run from 1 to {MAX_COLUMNS:,}."
+        return (
+            0,
+            0.0,
+            f"feature index {index} in {_quote(token)} is out of range; indices run from 1 to {MAX_COLUMNS:,}.",
+        )
     if index == previous:
         return 0, 0.0, f"feature index {index} occurs twice, the second time in {_quote(token)}; give it once a line."
     if index < previous:
-        return 0, 0.0, f"feature index {index} in {_quote(token)} comes after {previous}; indices must rise along a line."
+        return (
+            0,
+            0.0,
+            f"feature index {index} in {_quote(token)} comes after {previous}; indices must rise along a line.",
+        )
     value, problem = _value(right, f"column f{index}")
     return index, value, problem
 
@@ -230,7 +241,7 @@ def _quote(token: bytes, most: int = 40) -> str:
     return repr(text if len(text) <= most else text[:most] + "...")
 
 
-def _csr(data: np.ndarray, indices: np.ndarray, indptr: np.ndarray, width: int) -> sparse.csr_matrix:
+def _csr(data: Array, indices: Array, indptr: Array, width: int) -> Matrix:
     return sparse.csr_matrix((data, indices.astype(np.int32), indptr), shape=(len(indptr) - 1, width))
 
 

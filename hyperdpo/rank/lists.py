@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -36,7 +36,7 @@ class ListSet:
         return self.offsets.diff()
 
     def mask(self, queries: Tensor | None = None) -> Tensor:
-        """(b, n) bool, True for a real item; b lists (all, or those at the positions `queries`), n the longest of them."""
+        """(b, n) bool, True for a real item; b lists (all, or those at positions `queries`), n the longest of them."""
         sizes = self.sizes if queries is None else self.sizes[queries]
         longest = int(sizes.max()) if len(sizes) else 0
         return torch.arange(longest, device=sizes.device) < sizes.unsqueeze(-1)
@@ -71,5 +71,10 @@ class ListSet:
 
     def to(self, device: torch.device | str) -> ListSet:
         """The same lists on another device."""
-        moved = {f.name: getattr(self, f.name) for f in fields(self)}
-        return ListSet(**{name: t if t is None else t.to(device) for name, t in moved.items()})
+        return ListSet(
+            self.features.to(device),
+            self.labels.to(device),
+            None if self.base is None else self.base.to(device),
+            self.offsets.to(device),
+            self.query_index.to(device),
+        )

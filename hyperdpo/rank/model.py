@@ -65,7 +65,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """(b, n, width) -> (b, n, width); pads attend and are never attended to."""
         b, n, width = x.shape
-        q, k, v = self.qkv(_norm(x)).view(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        q, k, v = self.qkv(_norm(x)).view(b, n, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         mixed = scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None, :])
         x = x + self.dropout(self.out(mixed.transpose(1, 2).reshape(b, n, width)))
         return x + self.dropout(relu(self.forward_layer(_norm(x))))

@@ -1,4 +1,4 @@
-"""What every reader of a text or table file shares: blocks of rows, collected problems, compressed streams, query order."""
+"""What every reader of files shares: blocks of rows, collected problems, compressed streams, the order of queries."""
 
 from __future__ import annotations
 
@@ -9,22 +9,24 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Any, Protocol, TypeAlias, cast
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
-from scipy import sparse
+from scipy import sparse  # type: ignore[import-untyped]
 
 from hyperdpo.errors import MAX_SHOWN, DataError
 
 LETOR_SUFFIXES = (".txt", ".letor", ".svm", ".svmlight", ".libsvm", ".dat")
 CSV_SUFFIXES = (".csv", ".tsv")
 PARQUET_SUFFIXES = (".parquet", ".pq")
-COMPRESSED = {".gz": gzip.open, ".xz": lzma.open}
+COMPRESSED = (".gz", ".xz")
 MAX_COLUMNS = 10_000
 """More columns than this are taken for a slip of the pen (or a bag of words): rows are stored densely."""
 
-Matrix = np.ndarray | sparse.csr_matrix
+Array = npt.NDArray[Any]
+Matrix: TypeAlias = Any  # a dense array or a scipy CSR matrix
 Progress = Callable[[str, int, int], None]
 """Called as progress(file name, bytes read, bytes in the file, as stored)."""
 
@@ -44,7 +46,7 @@ class Block:
     first_row: int
     values: Matrix
     run_qids: list[str]
-    run_sizes: np.ndarray
+    run_sizes: Array
     texts: dict[str, pa.Array] = field(default_factory=dict)
     query_texts: list[str] | None = None
 
@@ -91,19 +93,30 @@ def plain_suffix(file: Path) -> str:
     return Path(name).suffix
 
 
+@dataclass(frozen=True)
+class Stream:
+    """A file being read: its decompressed bytes, and the stored file under them."""
+
+    content: IO[bytes]
+    stored: IO[bytes]
+
+    def position(self) -> int:
+        """How many stored bytes were read so far."""
+        return self.stored.tell()
+
+
 @contextlib.contextmanager
-def opened(file: Path) -> Iterator[IO[bytes]]:
-    """The file's bytes, decompressed. Raises DataError, naming the file, for whatever goes wrong while it is read."""
-    opener = COMPRESSED.get(file.suffix.lower())
+def opened(file: Path) -> Iterator[Stream]:
+    """The file, decompressed as its suffix says. Raises DataError, naming the file, for whatever goes wrong."""
     try:
-        if file.stat().st_size == 0:
+        size = file.stat().st_size
+        if size == 0:
             raise DataError(f"{file.name} is empty (0 bytes); give a file with rows.")
-        with opener(file, "rb") if opener else open(file, "rb") as stream:
-            yield stream  # type: ignore[misc]
+        with open(file, "rb") as stored, _decompressed(stored, file.suffix.lower()) as content:
+            yield Stream(content, stored)
     except EOFError:
         raise DataError(
-            f"{file.name} is cut: its compressed data ends too early, after {file.stat().st_size:,} bytes. "
-            "Copy or download it again."
+            f"{file.name} is cut: its compressed data ends too early, after {size:,} bytes. Copy or download it again."
         ) from None
     except (lzma.LZMAError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(
@@ -111,18 +124,16 @@ def opened(file: Path) -> Iterator[IO[bytes]]:
             "Copy or download it again."
         ) from None
     except OSError as error:
-        raise DataError(f"{file.name} cannot be read ({error.strerror or error}): {file}.") from error
+        raise DataError(f"{file} cannot be read ({error.strerror or error}).") from error
 
 
-def bytes_read(stream: IO[bytes]) -> int:
-    """How far into the stored file a stream from `opened` has come; 0 where it does not tell."""
-    raw = getattr(stream, "_fp", None) or getattr(getattr(stream, "fileobj", None), "raw", None) or stream
-    with contextlib.suppress(OSError, AttributeError, ValueError):
-        return int(raw.tell())
-    return 0
+def _decompressed(stored: IO[bytes], suffix: str) -> IO[bytes]:
+    if suffix == ".gz":
+        return cast(IO[bytes], gzip.GzipFile(fileobj=stored))
+    return cast(IO[bytes], lzma.LZMAFile(stored)) if suffix == ".xz" else stored
 
 
-def to_dense(values: Matrix, width: int) -> np.ndarray:
+def to_dense(values: Matrix, width: int) -> Array:
     """(rows, width) float32 in memory order, zeros added at the right."""
     dense = values.toarray() if sparse.issparse(values) else np.asarray(values)
     if dense.shape[1] < width:
@@ -130,7 +141,7 @@ def to_dense(values: Matrix, width: int) -> np.ndarray:
     return np.ascontiguousarray(dense, dtype=np.float32)
 
 
-def runs(qids: np.ndarray) -> tuple[list[str], np.ndarray]:
+def runs(qids: Array) -> tuple[list[str], Array]:
     """Runs of equal neighbours in (rows,) query ids: their ids as strings, and their lengths."""
     starts = np.flatnonzero(np.concatenate([[True], qids[1:] != qids[:-1]]))
     return [str(q) for q in qids[starts].tolist()], np.diff(starts, append=len(qids))
@@ -187,4 +198,6 @@ class QueryOrder:
             first = found[self.reader_of[number], self._first_rows[number]]
             same = self.reader_of[number] == reader
             why = "sort the file so that each query's rows are adjacent" if same else "a query belongs to one file only"
-            problems.add(f"Query {self.qids[number]!r} starts at {first} and comes again at {found[reader, row]}; {why}.")
+            problems.add(
+                f"Query {self.qids[number]!r} starts at {first} and comes again at {found[reader, row]}; {why}."
+            )

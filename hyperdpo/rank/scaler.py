@@ -13,7 +13,7 @@ from torch import Tensor
 from hyperdpo.errors import ConfigError, DataError, RunError, nearest
 
 ScalerKind = Literal["auto", "standard", "none"]
-KINDS = ("auto", "standard", "none")
+KINDS: tuple[ScalerKind, ...] = ("auto", "standard", "none")
 CLIP = 10.0
 HEAVY_KURTOSIS = 9.0
 """A column is heavy-tailed where its kurtosis passes 9, that of the exponential distribution (the normal has 3)."""
@@ -46,7 +46,9 @@ class Scaler:
         Raises ConfigError for an unknown kind or a wrong number of names, DataError for no rows, NaN or infinity.
         """
         if kind not in KINDS:
-            raise ConfigError(f"A scaler is of the kind {', '.join(map(repr, KINDS))}; got {kind!r}{nearest(kind, KINDS)}.")
+            raise ConfigError(
+                f"A scaler is of the kind {', '.join(map(repr, KINDS))}; got {kind!r}{nearest(kind, KINDS)}."
+            )
         if features.ndim != 2 or features.shape[1] != len(names):
             raise ConfigError(f"Features of shape (N, {len(names)}) are expected; got {tuple(features.shape)}.")
         if len(features) == 0:
@@ -93,7 +95,9 @@ class Scaler:
     def from_state(cls, state: dict[str, Tensor]) -> Scaler:
         """The inverse of `state`. Raises RunError listing what is missing or of the wrong size."""
         keys = ("feature_count", "names", "kind", "log", "mean", "std")
-        missing = [f"The saved scaler lacks {key!r}; the run is damaged, train it again." for key in keys if key not in state]
+        missing = [
+            f"The saved scaler lacks {key!r}; the run is damaged, train it again." for key in keys if key not in state
+        ]
         if missing:
             raise RunError(missing)
         count, kind = int(state["feature_count"]), int(state["kind"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import warnings
@@ -15,12 +16,13 @@ import pyarrow.parquet as pq
 
 from hyperdpo.errors import DataError, nearest
 from hyperdpo.rank.reading import (
+    CSV_SUFFIXES,
     MAX_COLUMNS,
     PARQUET_SUFFIXES,
+    Array,
     Block,
     Problems,
     Progress,
-    bytes_read,
     opened,
     plain_suffix,
     runs,
@@ -39,14 +41,22 @@ class TableReader:
     """One CSV, TSV or Parquet file."""
 
     def __init__(
-        self, file: Path, problems: Problems, qid_column: str | None = None, progress: Progress | None = None
+        self,
+        file: Path,
+        problems: Problems,
+        qid_column: str | None = None,
+        progress: Progress | None = None,
+        like: TableReader | None = None,
     ) -> None:
+        """`like` is the reader of an earlier file, whose columns this one must have too, in whatever order."""
         self.file = file
+        self.names: list[str] = []
         self.numeric: list[str] = []
         self.texts: list[str] = []
         self.query_text: str | None = None
         self.qid = ""
-        self._given_qid = qid_column
+        self._given_qid = qid_column if like is None else like.qid
+        self._like = like
         self._problems = problems
         self._progress = progress
 
@@ -66,6 +76,9 @@ class TableReader:
         except DataError as error:
             for message in error.problems:
                 self._problems.add(message)
+        if len(self._problems.messages) > before and plain_suffix(self.file) in CSV_SUFFIXES:
+            with contextlib.suppress(DataError):  # what keeps the file from being read is among the problems already
+                self._look_for_cut()
         if row == 0 and len(self._problems.messages) == before:
             self._problems.add(f"{self.file.name} has a header but no rows; give a file with rows.")
 
@@ -79,29 +92,52 @@ class TableReader:
     def _csv_frames(self) -> Iterator[pd.DataFrame]:
         separator = "\t" if plain_suffix(self.file) == ".tsv" else ","
         with opened(self.file) as stream:
-            names = self._header(stream.readline(), separator)
+            names = self._header(stream.content.readline(), separator)
         self._find_qid(names)
         strings = {self.qid, *TEXT_NAMES, *MAYBE_TEXT_NAMES, *QUERY_TEXT_NAMES}
-        with opened(self.file) as stream, warnings.catch_warnings():
+        with opened(self.file) as stream:
+            frames = pd.read_csv(
+                stream.content,
+                sep=separator,
+                encoding="utf-8-sig",
+                dtype={name: str for name in names if name in strings},
+                index_col=False,
+                keep_default_na=False,
+                low_memory=False,
+                chunksize=max(1_000, CELLS_AT_ONCE // len(names)),
+            )
+            while (frame := self._next(frames)) is not None:
+                yield frame
+                if self._progress:
+                    self._progress(self.file.name, stream.position(), self.file.stat().st_size)
+
+    def _next(self, frames: Iterator[pd.DataFrame]) -> pd.DataFrame | None:
+        """The next rows, None at the end. Raises DataError for rows with too many cells, open quotes, or not UTF-8."""
+        with warnings.catch_warnings():
+            # Where every row has a cell too many, pandas drops it with a warning only.
             warnings.simplefilter("error", pd.errors.ParserWarning)
             try:
-                for frame in pd.read_csv(
-                    stream,
-                    sep=separator,
-                    encoding="utf-8-sig",
-                    dtype={name: str for name in names if name in strings},
-                    index_col=False,
-                    keep_default_na=False,
-                    low_memory=False,
-                    chunksize=max(1_000, CELLS_AT_ONCE // len(names)),
-                ):
-                    yield frame
-                    if self._progress:
-                        self._progress(self.file.name, bytes_read(stream), self.file.stat().st_size)
+                return next(frames, None)
             except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
-                raise DataError(f"{self.file.name} is not a regular table: {str(error).strip()}") from None
+                raise DataError(
+                    f"{self.file.name} is not a regular table ({str(error).strip()}); give every row as many cells as "
+                    "the header. An open quotation mark can mean that the file is cut."
+                ) from None
             except UnicodeDecodeError as error:
                 raise DataError(f"{self.file.name} is not UTF-8 text ({error.reason}); save it as UTF-8.") from None
+
+    def _look_for_cut(self) -> None:
+        """Add a problem if the last line has no newline and fewer cells than the header; for files with wrong cells."""
+        separator = b"\t" if plain_suffix(self.file) == ".tsv" else b","
+        with opened(self.file) as stream:
+            header = last = stream.content.readline()
+            for line in stream.content:
+                last = line
+        if not last.endswith(b"\n") and last.count(separator) < header.count(separator):
+            self._problems.add(
+                f"{self.file.name} seems cut: its last line has no newline and {last.count(separator) + 1} of "
+                f"{header.count(separator) + 1} cells. Copy the file again."
+            )
 
     def _header(self, line: bytes, separator: str) -> list[str]:
         """The column names. Raises DataError for repeated or empty names, or another separator."""
@@ -128,9 +164,10 @@ class TableReader:
     def _parquet_frames(self) -> Iterator[pd.DataFrame]:
         with opened(self.file) as stream:
             try:
-                table = pq.ParquetFile(stream)
+                table = pq.ParquetFile(stream.content)
                 names = [name for name in table.schema_arrow.names if not name.startswith("__index_level_")]
                 self._find_qid(names)
+                self._check_types(table.schema_arrow, names)
                 done = 0
                 for batch in table.iter_batches(max(1_000, CELLS_AT_ONCE // max(1, len(names))), columns=names):
                     done += batch.num_rows
@@ -142,6 +179,16 @@ class TableReader:
                 raise DataError(
                     f"{self.file.name} is not a sound Parquet file ({error}); it is cut, damaged or another format."
                 ) from None
+
+    def _check_types(self, schema: pa.Schema, names: Sequence[str]) -> None:
+        """Raises DataError naming every column that holds neither numbers nor texts."""
+        problems = [
+            f"{self.file.name}: column {name!r} is of the type {schema.field(name).type}; give numbers or leave it out."
+            for name in names
+            if not _is_readable(schema.field(name).type)
+        ]
+        if problems:
+            raise DataError(problems)
 
     def _find_qid(self, names: Sequence[str]) -> None:
         """Raises DataError where no column, or not the given one, can be the query id."""
@@ -163,7 +210,10 @@ class TableReader:
 
     def _assign(self, frame: pd.DataFrame) -> None:
         """Decide from the first rows which columns are numbers and which are texts to show."""
-        names = [str(name) for name in frame.columns if name != self.qid]
+        names = self.names = [str(name) for name in frame.columns if name != self.qid]
+        if self._like is not None:
+            self._assign_like(self._like, names)
+            return
         self.texts = [name for name in names if name in TEXT_NAMES]
         self.texts += [name for name in names if name in MAYBE_TEXT_NAMES and not _all_numbers(frame[name])]
         shown = [n for n in names if n in QUERY_TEXT_NAMES and (n != "query" or not _all_numbers(frame[n]))]
@@ -171,6 +221,21 @@ class TableReader:
         self.numeric = [name for name in names if name not in {*self.texts, *shown}]
         if len(self.numeric) > MAX_COLUMNS:
             raise DataError(f"{self.file.name} has {len(self.numeric):,} columns; at most {MAX_COLUMNS:,} are read.")
+
+    def _assign_like(self, like: TableReader, names: Sequence[str]) -> None:
+        """The columns of the earlier file, in its order. Raises DataError naming those that only one file has."""
+        problems = [
+            f"Column {name!r} is in {has} but not in {lacks}; give both files the same columns."
+            for ours, theirs, has, lacks in (
+                (like.names, names, like.file.name, self.file.name),
+                (names, like.names, self.file.name, like.file.name),
+            )
+            for name in ours
+            if name not in theirs
+        ]
+        if problems:
+            raise DataError(problems)
+        self.numeric, self.texts, self.query_text = like.numeric, like.texts, like.query_text
 
     def _block(self, frame: pd.DataFrame, row: int) -> Block:
         values = np.empty((len(frame), len(self.numeric)), np.float32)
@@ -185,13 +250,10 @@ class TableReader:
             query_texts = [_text(t) for t in frame[self.query_text].iloc[starts].tolist()]
         return Block(row, values, run_qids, sizes, texts, query_texts)
 
-    def _numbers(self, column: pd.Series, name: str, row: int) -> np.ndarray:
+    def _numbers(self, column: pd.Series, name: str, row: int) -> Array:
         """(rows,) float32; every cell that is not a finite number becomes a problem naming row and column."""
         if pd.api.types.is_numeric_dtype(column.dtype):
             numbers = column.to_numpy(np.float64, na_value=np.nan)
-        elif pd.api.types.is_datetime64_any_dtype(column.dtype):
-            self._problems.add(f"{self.file.name}: column {name!r} holds dates; give numbers (say, days) or leave it out.")
-            return np.zeros(len(column), np.float32)
         else:
             numbers = pd.to_numeric(column.astype(object), errors="coerce").to_numpy(np.float64, na_value=np.nan)
         with np.errstate(over="ignore"):
@@ -202,12 +264,19 @@ class TableReader:
             self._problems.add(f"{self.file.name}, row {row + i + 1}, column {name!r}: {_why(column.iloc[i])}")
         return values
 
-    def _qids(self, column: pd.Series, row: int) -> np.ndarray:
+    def _qids(self, column: pd.Series, row: int) -> Array:
         """(rows,) strings; a whole number kept as float (3.0) is '3'. A missing one is a problem."""
         missing = column.isna() | (column.astype(object).map(str).str.strip() == "")
         for i in np.flatnonzero(missing).tolist():
             self._problems.add(f"{self.file.name}, row {row + i + 1}, column {self.qid!r}: the query id is missing.")
         return column.astype(object).map(_text).to_numpy(dtype=object)
+
+
+def _is_readable(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        return _is_readable(kind.value_type)
+    tests = ("integer", "floating", "boolean", "decimal", "string", "large_string", "string_view", "null")
+    return any(getattr(pa.types, f"is_{test}")(kind) for test in tests)
 
 
 def _all_numbers(column: pd.Series) -> bool:
@@ -227,8 +296,7 @@ def _why(value: object) -> str:
         return "the cell is empty; put a number."
     if value is None or value is pd.NA or text.lower().lstrip("+-") in ("nan", "inf", "infinity", "na", "<na>"):
         return f"got {text!r}; values must be finite: leave the row out or put a number."
-    try:
-        float(text)
-    except ValueError:
-        return f"{text[:40]!r} is not a number; put a number, or leave the column out."
-    return f"{text[:40]!r} is beyond the range of a 32-bit float; rescale the column."
+    with contextlib.suppress(ValueError):
+        if abs(float(text)) > np.finfo(np.float32).max:
+            return f"{text[:40]!r} is beyond the range of a 32-bit float; rescale the column."
+    return f"{text[:40]!r} is not a number; put a number, or leave the column out."

@@ -110,7 +110,7 @@ def declare(
 
     A string is read by `Objective.parse`; it may also name an objective of `declared`. Features are those of `declared`
     (or all columns) without the columns that have another role; a column that had one does not become a feature again.
-    Raises ConfigError with every unknown column (and the nearest name), every column with two roles, every repeated name.
+    Raises ConfigError with every unknown column (and the nearest name), or every column with two roles.
     """
     problems: list[str] = []
     candidates = declared.features if declared else [c for c in columns if c not in LABEL_NAMES]

@@ -41,7 +41,7 @@ class RankConfig:
         parametrisation: see `model.Ranker`; DPO-LS models are unconditioned and output a residual.
         net: size of the trained network.
         fit: budget and optimiser of the trained networks.
-        base: transformer, lightgbm or column:NAME.
+        base: transformer, lightgbm, column:NAME, or run:PATH for the base of another run on the same data.
         base_fit: budget of a transformer base.
         beta: one temperature, or one per objective.
         scaling: auto, standard or none.
@@ -188,6 +188,7 @@ class _Trainer:
         tick: Callable[[str, int, int, float], None],
     ) -> None:
         self.config, self.state, self.accelerator, self.log, self.tick = config, state, accelerator, log, tick
+        self.data = data
         self.task: Task = data.task
         self.lists: dict[str, ListSet] = {name: data.lists(name) for name in ("train", "validation")}
         for name, lists in self.lists.items():
@@ -216,6 +217,8 @@ class _Trainer:
             tensors, header = _read_part(finished)
             text = text_file.read_text("utf-8") if text_file.exists() else None
             return Base.from_state(header, tensors, text, len(self.task.features))
+        if self.config.base.startswith("run:"):
+            return self._base_of_run(Path(self.config.base[4:]))
         self.log(f"base: {self.config.base}, on {self.task.main.name}")
         base = fit_base(
             self.config.base,
@@ -235,6 +238,18 @@ class _Trainer:
             _write_part(finished, tensors, header)
             (self.state / "base.state").unlink(missing_ok=True)
         return base
+
+    def _base_of_run(self, path: Path) -> Base:
+        """The base of another run, so that methods are compared on the very same one. Raises ConfigError if it differs."""
+        run = RankRun(path)
+        theirs, ours = run.config["data"]["fingerprint"], self.data.fingerprint
+        if run.task.features != self.task.features or theirs != ours or run.task.main != self.task.main:
+            raise ConfigError(
+                f"The base of {path} was trained on other data, features or main label; train a base of this run's own "
+                "(--base transformer)."
+            )
+        self.log(f"base: the one of {path}")
+        return run.base
 
     def fit_members(self, base: Base) -> tuple[list[Ranker], list[dict[str, Any]]]:
         """Every model of the method, in order, with what each fit reported."""

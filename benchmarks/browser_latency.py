@@ -1,0 +1,142 @@
+"""Key press on a slider to the updated chart, in a real browser: the dashboard against an otherwise empty Streamlit app.
+
+    python benchmarks/browser_latency.py [--run RUN] [--presses 20]
+
+Both apps run at once and are pressed in turn, so that whatever else the machine does falls on both alike. The clock is the
+browser's own: from the keydown event to the first frame in which the chart is drawn differently. The empty app is a
+slider and a chart with one moving point.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Page, sync_playwright
+
+ROOT = Path(__file__).resolve().parents[1]
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --disable-renderer-backgrounding --disable-backgrounding-occluded-windows"
+).split()
+EMPTY_APP = """
+import streamlit as st
+
+value = st.slider("value", 0, 100, 50)
+point = {"type": "scatter", "mode": "markers", "x": [value], "y": [value], "name": "moving", "marker": {"size": 17}}
+axis = {"range": [0, 100]}
+st.plotly_chart({"data": [point], "layout": {"xaxis": axis, "yaxis": axis}}, key="chart")
+"""
+# Notes the milliseconds from the next keydown to the first frame in which what the chart draws has changed.
+ARM = """
+() => {
+  const drawn = () => document.querySelector('.js-plotly-plot .scatterlayer').innerHTML;
+  const before = drawn();
+  window.measured = null;
+  let pressed = null;
+  window.addEventListener('keydown', () => { pressed = performance.now(); }, { capture: true, once: true });
+  const look = () => {
+    if (pressed !== null && drawn() !== before) window.measured = performance.now() - pressed;
+    else requestAnimationFrame(look);
+  };
+  requestAnimationFrame(look);
+}
+"""
+
+
+def serve(app: Path, folder: str) -> tuple[subprocess.Popen[bytes], str]:
+    """Start a Streamlit app on a free port and wait until it answers."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "streamlit", "run", str(app), "--server.headless=true", f"--server.port={port}"]
+    command += ["--server.address=127.0.0.1", "--browser.gatherUsageStats=false"]
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=1)
+            return process, f"http://127.0.0.1:{port}"
+        except OSError:
+            time.sleep(0.1)
+    process.terminate()
+    raise SystemExit(f"{app} did not start within a minute.")
+
+
+def press(page: Page, slider: Any, key: str) -> float:
+    """One key press; milliseconds until the chart has followed."""
+    slider.focus()
+    page.evaluate(ARM)
+    page.keyboard.press(key)
+    page.wait_for_function("window.measured !== null", timeout=20_000, polling=20)
+    took = float(page.evaluate("window.measured"))
+    page.wait_for_timeout(250)  # let the rest of the page arrive before the next press
+    return took
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run", default="marketplace", help="name or path of a run folder")
+    parser.add_argument("--presses", type=int, default=20)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
+        empty = Path(folder) / "empty.py"
+        empty.write_text(EMPTY_APP)
+        found = CHROMIUM if Path(CHROMIUM).exists() else None
+        (ours_process, ours_url), (empty_process, empty_url) = (
+            serve(ROOT / "dashboard/app.py", str(ROOT)),
+            serve(empty, folder),
+        )
+        # A browser each: in one browser the page behind the other gets no frames.
+        browsers = [driver.chromium.launch(executable_path=found, args=FLAGS) for _ in range(2)]
+        try:
+            ours, bare = (b.new_page(viewport={"width": 1440, "height": 900}) for b in browsers)
+            ours.goto(f"{ours_url}/?run={asked.run}")
+            ours.get_by_text("Computed on").wait_for(timeout=120_000)
+            bare.goto(empty_url)
+            bare.locator(".js-plotly-plot .scatterlayer .trace").wait_for()
+            attention, scale = ours.locator("input.slider").first, ours.locator("#scale")
+            only = bare.get_by_test_id("stSlider").locator("input")
+            rows: dict[str, list[float]] = {"empty app": [], "attention (w)": [], "scale (c)": []}
+            for i in range(asked.presses + 2):
+                key = "ArrowRight" if i % 4 < 2 else "ArrowLeft"
+                measured = (
+                    press(bare, only, key),
+                    press(ours, attention, key),
+                    press(ours, scale, key),
+                )
+                if i >= 2:  # the first two warm up
+                    for row, value in zip(rows.values(), measured, strict=True):
+                        row.append(value)
+        finally:
+            for browser in browsers:
+                browser.close()
+            ours_process.terminate()
+            empty_process.terminate()
+    report(rows, asked.run)
+
+
+def report(rows: dict[str, list[float]], run: str) -> None:
+    """Print the table."""
+    import streamlit
+
+    base = statistics.median(rows["empty app"])
+    print(f"run {run}; Streamlit {streamlit.__version__}, Python {platform.python_version()}, {platform.machine()}")
+    print(f"{'key press to updated chart':<28}{'median ms':>10}{'min':>8}{'max':>8}{'ratio':>8}{'n':>5}")
+    for name, values in rows.items():
+        median = statistics.median(values)
+        print(f"{name:<28}{median:>10.0f}{min(values):>8.0f}{max(values):>8.0f}{median / base:>8.2f}{len(values):>5}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,23 @@
+"""Page set-up and navigation only. Start it with `streamlit run dashboard/app.py`, from any folder."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+# Streamlit puts only this file's folder on the path; the package may not be installed.
+ROOT = str(Path(__file__).resolve().parents[1])
+if ROOT not in sys.path:
+    sys.path.insert(0, ROOT)
+
+import streamlit as st
+
+from dashboard.views import explore, runs
+
+st.set_page_config(page_title="HyperDPO Explorer", layout="wide", initial_sidebar_state="auto")
+st.html(Path(__file__).with_name("style.css"))
+pages = [
+    st.Page(explore.render, title="Explore", url_path="explore", default=True),
+    st.Page(runs.render, title="Runs", url_path="runs"),
+]
+st.navigation(pages, position="top").run()

@@ -1,0 +1,371 @@
+"""Pure: data in, plotly figure (a plain dict) out. Colours, markers and dashes are decided here and nowhere else.
+
+Figures are dicts, not `go.Figure`s, because validating one costs more than computing what it shows. Text that comes from
+data is escaped: plotly reads some HTML.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dashboard.readings import Curve, Reading
+
+Figure = dict[str, Any]
+
+OBJECTIVE_COLOURS = (
+    # Tol's bright and muted schemes and one of his vibrant orange; also chartCategoricalColors of the theme.
+    "#4477AA", "#EE7733", "#228833", "#AA3377", "#CCBB44", "#66CCEE", "#EE6677", "#999933", "#882255", "#8C8C8C",
+)  # fmt: skip
+NEUTRAL = "#808890"  # reads on light and on dark
+LIVE_RING = "#FFFFFF"
+PIN_COLOUR = "#E69F00"
+GRID = "rgba(128,136,144,0.22)"
+EXPORT_TEXT, EXPORT_PAPER = "#1B1F24", "#FFFFFF"
+CLEAR = "rgba(0,0,0,0)"
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one method is drawn everywhere; markers and dashes differ too, for print without colour."""
+
+    colour: str
+    symbol: str
+    dash: str
+    width: float
+    size: float
+
+
+# Okabe and Ito's blue, vermillion, green and purple.
+LOOKS = {
+    "hyperdpo": Look("#0072B2", "circle", "solid", 2.5, 9),
+    "dpo-ls": Look("#D55E00", "square", "dash", 1.5, 7),
+    "oracle": Look("#009E73", "triangle-up-open", "dot", 1.5, 7),
+    "oracle-unconstrained": Look("#CC79A7", "diamond-open", "dot", 1.5, 6),
+    "base": Look(NEUTRAL, "x-thin", "solid", 1.5, 13),
+}
+OTHER = (
+    Look("#AA3377", "star-triangle-down", "dashdot", 1.5, 8),
+    Look("#882255", "pentagon", "longdash", 1.5, 7),
+    Look("#66CCEE", "hexagram", "longdashdot", 1.5, 8),
+)
+FADED = 0.3
+LONGEST_NAME = 32
+HEIGHT = 410  # of the front chart on the page, in pixels
+MARGIN = 0.07  # of an axis' range, free on either side
+
+
+def look(method: str) -> Look:
+    """The same look for the same method, also for methods this file has never heard of."""
+    return LOOKS.get(method) or OTHER[sum(method.encode()) % len(OTHER)]
+
+
+def objective_colour(index: int) -> str:
+    """Colour of objective `index`; -1 is the main objective."""
+    return NEUTRAL if index < 0 else OBJECTIVE_COLOURS[index % len(OBJECTIVE_COLOURS)]
+
+
+def safe(text: str, longest: int = LONGEST_NAME) -> str:
+    """Text from data for a label: shortened, then escaped."""
+    text = " ".join(text.split())
+    return html.escape(text if len(text) <= longest else text[: longest - 1] + "…")
+
+
+def front_figure(
+    curves: Sequence[Curve],
+    live: Reading | None,
+    x: str,
+    y: str,
+    ranges: np.ndarray,
+    *,
+    k: int,
+    pinned: Reading | None = None,
+    edge: tuple[np.ndarray, np.ndarray] | None = None,
+    names: Sequence[str] = (),
+    view: str = "",
+) -> Figure:
+    """Fronts in the plane of two objectives, with the live point on top.
+
+    Args:
+        curves: what to draw, the run's own first.
+        live: the point the sliders stand at.
+        x, y: names of objectives, or of the main one.
+        ranges: (1 + m, 2) lowest and highest NDCG, main first; fixed while sliders move.
+        pinned: choice A.
+        edge: weights (p, m) and NDCG (p, 1 + m) of one model between "only x" and "only y".
+        names: main, then the objectives; taken from the first curve if empty.
+        view: what the reader's zoom belongs to; it is kept while this stays the same.
+    """
+    names = tuple(names) or (curves[0].front.main, *curves[0].front.objectives)
+    i, j = names.index(x), names.index(y)
+    traces = [_curve_trace(c, names, i, j) for c in _quiet_first(curves)]
+    if edge is not None:
+        traces.insert(-1 if traces else 0, _edge_trace(edge, names, i, j, live))
+    if pinned is not None:
+        traces.append(_pin_trace(pinned, names, i, j))
+    if live is not None:
+        traces.append(_live_trace(live, names, i, j))
+    for trace in traces:
+        trace["uid"] = str(trace["meta"])
+    return {"data": traces, "layout": _front_layout(names, i, j, ranges, k, view)}
+
+
+def skeleton() -> Figure:
+    """An empty chart of the same size, to hold the place while the first one is on its way."""
+    axis = {**_axis(" "), "range": [0, 1], "showticklabels": False}
+    return {"data": [], "layout": {**_frame(), "xaxis": axis, "yaxis": axis}}
+
+
+def for_export(figure: Figure, title: str, *, width: int = 1000, height: int = 640) -> Figure:
+    """The same chart on white paper with a title and its own fonts, whatever theme the page has."""
+    axes = {
+        name: {
+            **figure["layout"].get(name, {}),
+            "linecolor": EXPORT_TEXT,
+            "tickcolor": EXPORT_TEXT,
+            "automargin": True,
+        }
+        for name in ("xaxis", "yaxis")
+    }
+    layout = {
+        **figure["layout"],
+        **axes,
+        "width": width,
+        "height": height,
+        "autosize": False,
+        "title": {"text": safe(title, 110), "x": 0.02, "xanchor": "left", "y": 0.98, "yanchor": "top", "font": {"size": 16}},
+        "margin": {"l": 80, "r": 30, "t": 110, "b": 70},
+        "font": {"family": "Helvetica, Arial, 'Noto Sans CJK SC', sans-serif", "size": 14, "color": EXPORT_TEXT},
+        "paper_bgcolor": EXPORT_PAPER,
+        "plot_bgcolor": EXPORT_PAPER,
+    }  # fmt: skip
+    return {"data": figure["data"], "layout": layout}
+
+
+def describe(figure: Figure) -> str:
+    """The chart in one sentence, for screen readers."""
+    layout = figure["layout"]
+    shown = ", ".join(html.unescape(t["name"]) for t in figure["data"] if t.get("showlegend", True))
+    return f"Chart of {_plain_title(layout['yaxis'])} against {_plain_title(layout['xaxis'])}. Shown: {shown}."
+
+
+def _plain_title(axis: dict[str, Any]) -> str:
+    return html.unescape(axis["title"]["text"]).strip("→↑ ")
+
+
+def _quiet_first(curves: Sequence[Curve]) -> list[Curve]:
+    """Drawing order: oracles, base, baselines, and the run's own front last, so on top."""
+    rank = {"oracle-unconstrained": 0, "oracle": 1, "base": 2}
+    own = curves[0] if curves else None
+    return sorted(curves, key=lambda c: 9 if c is own else rank.get(c.front.method, 5))
+
+
+def _curve_trace(curve: Curve, names: Sequence[str], i: int, j: int) -> dict[str, Any]:
+    front, style = curve.front, look(curve.front.method)
+    order, faded = plane_order(front.ndcg[:, [i, j]])
+    steps: list[int | None] = list(order)
+    for point in faded:  # a gap before each keeps the line from touching it
+        steps += [None, point]
+    marker = {
+        "symbol": style.symbol,
+        "size": style.size,
+        "color": style.colour,
+        "opacity": [1.0 if s in order else FADED for s in steps],
+        "line": {"color": style.colour, "width": 3 if front.method == "base" else 1.5},
+    }
+    return {
+        "type": "scatter",
+        "mode": "lines+markers" if len(order) > 1 else "markers",
+        "meta": f"{front.method}|{front.name}",
+        "name": legend_words(curve),
+        "x": [None if s is None else _number(front.ndcg[s, i]) for s in steps],
+        "y": [None if s is None else _number(front.ndcg[s, j]) for s in steps],
+        "text": ["" if s is None else point_words(curve, s, names, dominated=s not in order) for s in steps],
+        "hovertemplate": "%{text}<extra></extra>",
+        "line": {"color": style.colour, "dash": style.dash, "width": style.width},
+        "marker": marker,
+        "opacity": 1.0 if front.method in ("hyperdpo", "base") else 0.85,
+        "connectgaps": False,
+    }
+
+
+def plane_order(values: np.ndarray) -> tuple[list[int], list[int]]:
+    """Points of (p, 2) that no other beats on both axes, from left to right, and the others; NaN counts as beaten."""
+    real = np.isfinite(values).all(1)
+    filled = np.where(real[:, None], values, -np.inf)
+    at_least = (filled[:, None] >= filled[None]).all(-1) & (filled[:, None] > filled[None]).any(-1)
+    best = real & ~at_least.any(0)
+    order = sorted(np.flatnonzero(best).tolist(), key=lambda p: (values[p, 0], -values[p, 1]))
+    return order, np.flatnonzero(real & ~best).tolist()
+
+
+def legend_words(curve: Curve) -> str:
+    """Name and cost of a curve, and where it stands still."""
+    words = safe(curve.front.name)
+    if curve.front.models:
+        words += f" · {_count(curve.front.models, 'model')}"
+    if curve.fixed:
+        words += f" · at {curve.fixed} only"
+    return words
+
+
+def point_words(curve: Curve, point: int, names: Sequence[str], *, dominated: bool = False) -> str:
+    """The hover text of one point of a front: w, c and every metric. Never empty."""
+    front = curve.front
+    lines = [f"<b>{safe(front.name)}</b>"]
+    if front.weights.shape[1]:
+        lines.append(_weights_words(front.objectives, front.weights[point]))
+    if front.method not in ("base", "oracle-unconstrained"):
+        lines.append(f"c = {front.scale:g}")
+    lines += _metric_lines(names, front.ndcg[point], front.k)
+    if front.cross_entropy is not None:
+        lines.append("cross-entropy " + ", ".join(f"{v:.3f}" for v in front.cross_entropy[point]))
+    if dominated:
+        lines.append("<i>another point of this curve is better on both axes</i>")
+    return "<br>".join(lines)
+
+
+def _metric_lines(names: Sequence[str], values: np.ndarray, k: int) -> list[str]:
+    shown = [
+        f"{safe(n, 24)} {v:.3f}" if math.isfinite(v) else f"{safe(n, 24)} none"
+        for n, v in zip(names, values, strict=True)
+    ]
+    return [f"NDCG@{k}:", *("  ".join(shown[s : s + 2]) for s in range(0, len(shown), 2))]
+
+
+def _weights_words(objectives: Sequence[str], weights: Sequence[float] | np.ndarray) -> str:
+    parts = [f"{safe(n, 24)} {100 * w:.0f} %" for n, w in zip(objectives, weights, strict=True) if w >= 0.005]
+    return "w: " + (", ".join(parts) or "none")
+
+
+def _reading_words(title: str, reading: Reading, names: Sequence[str]) -> str:
+    lines = [f"<b>{title}</b>", _weights_words(names[1:], reading.weights), f"c = {reading.choice.scale:g}"]
+    lines += _metric_lines(names, reading.ndcg, reading.k)
+    if reading.cross_entropy is not None:
+        lines.append("cross-entropy " + ", ".join(f"{v:.3f}" for v in reading.cross_entropy))
+    return "<br>".join(lines)
+
+
+def _live_trace(live: Reading, names: Sequence[str], i: int, j: int) -> dict[str, Any]:
+    colour = LOOKS["hyperdpo"].colour
+    trace: dict[str, Any] = {
+        "type": "scatter",
+        "mode": "markers",
+        "meta": "live",
+        "name": "you are here",
+        "x": [_number(live.ndcg[i])],
+        "y": [_number(live.ndcg[j])],
+        "text": [_reading_words("You are here", live, names)],
+        "hovertemplate": "%{text}<extra></extra>",
+        "marker": {"symbol": "circle", "size": 17, "color": colour, "line": {"color": LIVE_RING, "width": 3}},
+        "cliponaxis": False,
+    }
+    if live.change is not None:
+        trace["error_x"] = _cross(live.change[i], colour)
+        trace["error_y"] = _cross(live.change[j], colour)
+    return trace
+
+
+def _cross(change: Any, colour: str) -> dict[str, Any]:
+    """The 95 % interval of the change from the base, about the live point."""
+    if not math.isfinite(change.mean):
+        return {"visible": False}
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [change.high - change.mean],
+        "arrayminus": [change.mean - change.low],
+        "color": colour,
+        "thickness": 1.2,
+        "width": 0,
+    }
+
+
+def _pin_trace(pinned: Reading, names: Sequence[str], i: int, j: int) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "mode": "markers+text",
+        "meta": "pin",
+        "name": "A, pinned",
+        "x": [_number(pinned.ndcg[i])],
+        "y": [_number(pinned.ndcg[j])],
+        "text": ["<b>A</b>"],
+        "hovertext": [_reading_words("A, pinned", pinned, names)],
+        "hovertemplate": "%{hovertext}<extra></extra>",
+        "textposition": "top center",
+        "textfont": {"size": 14, "color": PIN_COLOUR},
+        "marker": {"symbol": "diamond", "size": 13, "color": PIN_COLOUR, "line": {"color": LIVE_RING, "width": 1.5}},
+    }
+
+
+def _edge_trace(
+    edge: tuple[np.ndarray, np.ndarray], names: Sequence[str], i: int, j: int, live: Reading | None
+) -> dict[str, Any]:
+    weights, values = edge
+    k = live.k if live else 10
+    texts = [
+        "<br>".join([f"<b>{safe(names[i])} and {safe(names[j])} only</b>", _weights_words(names[1:], w), *_metric_lines(names, v, k)])
+        for w, v in zip(weights, values, strict=True)
+    ]  # fmt: skip
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "meta": "edge",
+        "name": "the same model, these two only",
+        "x": [_number(v) for v in values[:, i]],
+        "y": [_number(v) for v in values[:, j]],
+        "text": texts,
+        "hovertemplate": "%{text}<extra></extra>",
+        "line": {"color": LOOKS["hyperdpo"].colour, "width": 1.2, "shape": "spline"},
+        "opacity": 0.55,
+    }
+
+
+def _front_layout(names: Sequence[str], i: int, j: int, ranges: np.ndarray, k: int, view: str) -> dict[str, Any]:
+    return {
+        **_frame(),
+        "hovermode": "closest",
+        "hoverdistance": 24,
+        "hoverlabel": {"align": "left"},
+        "uirevision": view,
+        "xaxis": {**_axis(f"{safe(names[i])}, NDCG@{k} →"), "range": padded(ranges[i]), "tickformat": ".2f"},
+        "yaxis": {**_axis(f"{safe(names[j])}, NDCG@{k} →"), "range": padded(ranges[j]), "tickformat": ".2f"},
+        "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom", "traceorder": "reversed",
+                   "font": {"size": 12}},
+        "dragmode": "pan",
+    }  # fmt: skip
+
+
+def _frame() -> dict[str, Any]:
+    margin = {"l": 10, "r": 10, "t": 8, "b": 10}
+    return {"height": HEIGHT, "margin": margin, "paper_bgcolor": CLEAR, "plot_bgcolor": CLEAR}
+
+
+def padded(span: Sequence[float] | np.ndarray) -> list[float]:
+    """An axis range that holds `span` with some room; also for a single value."""
+    low, high = float(span[0]), float(span[1])
+    room = MARGIN * (high - low) or 0.05
+    return [round(low - room, 6), round(high + room, 6)]
+
+
+def _axis(title: str) -> dict[str, Any]:
+    return {
+        "title": {"text": title, "standoff": 10},
+        "automargin": True,
+        "zeroline": False,
+        "gridcolor": GRID,
+        "nticks": 7,
+    }
+
+
+def _number(value: float) -> float | None:
+    return round(float(value), 6) if math.isfinite(value) else None
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -1,0 +1,109 @@
+"""Taking charts and points away. Kaleido, which drives a browser, is imported only when an image is asked for."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dashboard.charts import Figure, for_export
+from dashboard.readings import Curve, Reading
+from hyperdpo.errors import HyperDPOError
+
+IMAGES = {"PNG": "image/png", "SVG": "image/svg+xml", "PDF": "application/pdf"}
+MIME = {**IMAGES, "HTML": "text/html", "CSV": "text/csv", "JSON": "application/json"}
+NO_BROWSER = (
+    "Pictures are drawn by a browser on the machine that runs the dashboard, and none (Chrome or Chromium) was found or it "
+    "did not start. The HTML file holds the same chart and opens anywhere; the camera in the chart's own toolbar saves a PNG."
+)
+
+
+class ExportError(HyperDPOError):
+    """A chart could not be made into a picture; the message says what to take instead."""
+
+
+def has_browser() -> bool:
+    """Whether a browser that can draw pictures seems to be installed. Starts nothing."""
+    try:
+        from choreographer.browsers.chromium import Chromium
+
+        return bool(Chromium.find_browser(skip_local=False))
+    except Exception:
+        return True  # another version of the library: asking it to draw will tell
+
+
+def picture(figure: Figure, title: str, kind: str) -> bytes:
+    """The chart as PNG, SVG or PDF. Raises ExportError where no browser can be started."""
+    try:
+        import kaleido
+
+        options = {"format": kind.lower(), "width": 1000, "height": 640, "scale": 2 if kind == "PNG" else 1}
+        page = kaleido.PageGenerator(mathjax=False)
+        drawn = kaleido.calc_fig_sync(for_export(figure, title), opts=options, kopts={"page": page, "timeout": 60})
+    except Exception as error:
+        raise ExportError(f"{NO_BROWSER} ({type(error).__name__}: {str(error)[:200]})") from error
+    return bytes(drawn)
+
+
+def page(figure: Figure, title: str) -> bytes:
+    """The chart as one HTML file that needs nothing else, hover included."""
+    import plotly.io
+
+    drawn = for_export(figure, title)
+    return plotly.io.to_html(drawn, include_plotlyjs=True, full_html=True, validate=False).encode()  # type: ignore[no-any-return]
+
+
+def points(curves: Sequence[Curve], live: Reading | None, names: Sequence[str], run: str) -> list[dict[str, Any]]:
+    """Every point on the chart as a flat row: front, w, c, k, NDCG and cross-entropy by objective."""
+    rows = []
+    for curve in curves:
+        front = curve.front
+        for i in range(len(front.ndcg)):
+            weights = front.weights[i] if front.weights.shape[1] else [None] * front.m
+            entropy = None if front.cross_entropy is None else front.cross_entropy[i]
+            rows.append(_point(front.name, run, weights, front.scale, front.k, names, front.ndcg[i], entropy))
+    if live is not None:
+        rows.append(
+            _point("live point", run, live.weights, live.choice.scale, live.k, names, live.ndcg, live.cross_entropy)
+        )
+    return rows
+
+
+def _point(
+    front: str,
+    run: str,
+    weights: Sequence[float | None] | np.ndarray,
+    scale: float,
+    k: int,
+    names: Sequence[str],
+    ndcg: np.ndarray,
+    entropy: np.ndarray | None,
+) -> dict[str, Any]:
+    row: dict[str, Any] = {"run": run, "front": front, "c": scale, "k": k}
+    row |= {f"w.{n}": _plain(v) for n, v in zip(names[1:], weights, strict=True)}
+    row |= {f"ndcg.{n}": _plain(v) for n, v in zip(names, ndcg, strict=True)}
+    values = [None] * (len(names) - 1) if entropy is None else entropy
+    return row | {f"cross_entropy.{n}": _plain(v) for n, v in zip(names[1:], values, strict=True)}
+
+
+def points_csv(rows: Sequence[dict[str, Any]]) -> bytes:
+    """The rows of `points` as CSV with a header."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(rows[0]) if rows else ["front"])
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue().encode()
+
+
+def points_json(rows: Sequence[dict[str, Any]]) -> bytes:
+    """The rows of `points` as a JSON list."""
+    return json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False).encode()
+
+
+def _plain(value: Any) -> float | None:
+    return None if value is None or not math.isfinite(value) else round(float(value), 7)

@@ -1,0 +1,189 @@
+"""What the page remembers, and how the URL says it. No layout here.
+
+Session keys stand in one enum. The authoritative state lives under these keys, not in widgets, so that nothing is lost
+when a view that is not shown takes its widgets with it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+MIN_SCALE, MAX_SCALE = 0.1, 10.0
+K_CHOICES = (1, 3, 5, 10, 20, 50)
+DEFAULT_K = 10
+MAX_TEXT = 200  # of anything a foreign URL may say, when it is quoted back
+
+
+class Key(StrEnum):
+    """Everything kept in `st.session_state`."""
+
+    RUN = "hx.run"  # label of the open run
+    CHOICE = "hx.choice"  # Choice
+    LOCKED = "hx.locked"  # tuple of positions
+    PIN = "hx.pin"  # Choice pinned as A, or None
+    X = "hx.x"  # objective on the horizontal axis
+    Y = "hx.y"
+    K = "hx.k"  # cut-off of NDCG
+    QUERY = "hx.query"  # number of the list shown
+    DEVICE = "hx.device"  # auto, cpu, cuda:0 ...
+    DATA = "hx.data"  # run label -> data path given by hand
+    FOLDER = "hx.folder"  # a run folder given by hand
+    URL = "hx.url"  # the URL's parameters as last read or written
+    NOTES = "hx.notes"  # sentences about what a URL said and was not done
+    PANEL = "hx.panel"  # the slider panel's own state
+    EPOCH = "hx.epoch"  # counts changes of the choice that did not come from the panel
+    PAINTED = "hx.painted"  # whether this session has drawn its first chart
+    ACK = "hx.ack"  # last message of the panel that was handled
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One position of the sliders: whole percentages that sum to 100, and c."""
+
+    percent: tuple[int, ...]
+    scale: float = 1.0
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """On the simplex, (m,)."""
+        return tuple(p / 100 for p in self.percent)
+
+    def to_text(self) -> str:
+        """As the URL writes it: `40,25,35@1.26`."""
+        return f"{','.join(map(str, self.percent))}@{self.scale:g}"
+
+
+def equal_choice(m: int) -> Choice:
+    """The same attention for each of m objectives, c = 1."""
+    return Choice(whole_percent([1.0] * m))
+
+
+def whole_percent(values: Sequence[float]) -> tuple[int, ...]:
+    """Non-negative numbers with a positive sum as whole percentages that sum to 100, by largest remainders."""
+    total = sum(values)
+    exact = [100 * v / total for v in values]
+    whole = [math.floor(e) for e in exact]
+    by_remainder = sorted(range(len(exact)), key=lambda i: (whole[i] - exact[i], i))
+    for i in by_remainder[: 100 - sum(whole)]:
+        whole[i] += 1
+    return tuple(whole)
+
+
+def clean_scale(value: float) -> float:
+    """c cut to the slider's range, three significant digits."""
+    return float(f"{min(max(value, MIN_SCALE), MAX_SCALE):.3g}")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a URL asks for, as far as it can be understood; None where it says nothing."""
+
+    choice: Choice | None = None
+    pin: Choice | None = None
+    x: str | None = None
+    y: str | None = None
+    k: int | None = None
+    query: int | None = None
+    notes: tuple[str, ...] = ()
+
+
+def read_url(parameters: Mapping[str, str], main: str, objectives: Sequence[str]) -> Wanted:
+    """The parameters of a URL for a run with these objectives; whatever is foreign becomes a sentence in `notes`."""
+    notes: list[str] = []
+    m, names = len(objectives), (main, *objectives)
+    percent = _percent(parameters.get("w"), m, "w", notes)
+    scale = _scale(parameters.get("c"), notes)
+    choice = None
+    if percent is not None or scale is not None:
+        choice = Choice(percent or equal_choice(m).percent, scale or 1.0)
+    return Wanted(
+        choice=choice,
+        pin=_pin(parameters.get("a"), m, notes),
+        x=_name(parameters.get("x"), names, "x", notes),
+        y=_name(parameters.get("y"), names, "y", notes),
+        k=_whole(parameters.get("k"), "k", 1, 1000, notes),
+        query=_whole(parameters.get("q"), "q", 0, 10**9, notes),
+        notes=tuple(notes),
+    )
+
+
+def write_url(
+    run: str, choice: Choice, *, pin: Choice | None, x: str, y: str, k: int, query: int = 0
+) -> dict[str, str]:
+    """The URL's parameters of a state; the inverse of `read_url`."""
+    out = {"run": run, "w": ",".join(map(str, choice.percent)), "c": f"{choice.scale:g}", "x": x, "y": y, "k": str(k)}
+    if pin is not None:
+        out["a"] = pin.to_text()
+    if query:
+        out["q"] = str(query)
+    return out
+
+
+def quoted(text: str) -> str:
+    """Foreign text, shortened, for a sentence."""
+    return repr(text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + " ...")
+
+
+def _percent(text: str | None, m: int, key: str, notes: list[str]) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    values = []
+    for part in text.split(","):
+        try:
+            values.append(float(part))
+        except ValueError:
+            values.append(math.nan)
+    if len(values) != m or not all(math.isfinite(v) and v >= 0 for v in values) or not 0 < sum(values) < math.inf:
+        notes.append(
+            f"The link's {key}={quoted(text)} is not {m} percentages, one per objective; equal attention is shown instead."
+        )
+        return None
+    return whole_percent(values)
+
+
+def _scale(text: str | None, notes: list[str], key: str = "c") -> float | None:
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        notes.append(f"The link's {key}={quoted(text)} is not a number above 0; c = 1 is shown instead.")
+        return None
+    if clean_scale(value) != float(f"{value:.3g}"):
+        notes.append(
+            f"The link's {key}={quoted(text)} is outside {MIN_SCALE:g} to {MAX_SCALE:g}; the nearest end is shown."
+        )
+    return clean_scale(value)
+
+
+def _pin(text: str | None, m: int, notes: list[str]) -> Choice | None:
+    if text is None:
+        return None
+    weights, _, scale_text = text.partition("@")
+    found: list[str] = []
+    percent, scale = _percent(weights, m, "a", found), _scale(scale_text or "1", found, "a")
+    if percent is None or scale is None:
+        notes.append(f"The link's pinned choice a={quoted(text)} cannot be read; nothing is pinned.")
+        return None
+    return Choice(percent, scale)
+
+
+def _name(text: str | None, names: Sequence[str], key: str, notes: list[str]) -> str | None:
+    if text is None or text in names:
+        return text
+    notes.append(f"The link's axis {key}={quoted(text)} is no objective of this run; it has {', '.join(names)}.")
+    return None
+
+
+def _whole(text: str | None, key: str, low: int, high: int, notes: list[str]) -> int | None:
+    if text is None:
+        return None
+    if text.isascii() and text.isdigit() and len(text) < 12 and low <= int(text) <= high:
+        return int(text)
+    notes.append(f"The link's {key}={quoted(text)} is not a whole number from {low} to {high}; it was left out.")
+    return None

@@ -1,0 +1,781 @@
+"""The only file that caches: runs, data and live models, keyed by path and modification time, all bounded.
+
+A run opens on its fronts alone (`saved`); weights and data are loaded by a thread of their own (`live`), so that the
+first chart waits for nothing and no slider ever freezes.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import streamlit as st
+
+from dashboard.readings import Curve, ListItem, Reading
+from dashboard.state import Choice
+from hyperdpo.errors import HyperDPOError
+
+if TYPE_CHECKING:
+    import torch
+
+    from hyperdpo.front import ParetoFront
+    from hyperdpo.intervals import Interval
+    from hyperdpo.rank.data import RankData
+    from hyperdpo.rank.run import RankRun
+
+ROOT = Path(__file__).resolve().parents[1]
+SHIPPED = "marketplace"
+SPLIT = "test"
+RANGE_SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 10.0)  # the axes are made to hold the fronts at all of these
+MAX_RUNS, MAX_LIVE, MAX_MEASURED = 64, 4, 256
+TRADE_STEP = 5  # points of attention moved to either side to see what one objective costs another
+SAME_NDCG = 5e-4  # how near a stored front must come to its own figures before it may be moved with c
+RUN_FILES = ("manifest.json", "config.json", "front.json", "model.safetensors")
+T = TypeVar("T")
+
+
+class Kept:
+    """A small dictionary that forgets what was used longest ago; safe to share between sessions."""
+
+    def __init__(self, size: int) -> None:
+        self._size, self._values, self._lock = size, OrderedDict[Hashable, Any](), threading.RLock()
+
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What is kept under `key`, made first if need be. One thread makes at a time."""
+        with self._lock:
+            if key not in self._values:
+                self._values[key] = make()
+                while len(self._values) > self._size:
+                    self._values.popitem(last=False)
+            self._values.move_to_end(key)
+            value: T = self._values[key]
+            return value
+
+    def drop(self, key: Hashable) -> None:
+        """Forget what is kept under `key`."""
+        with self._lock:
+            self._values.pop(key, None)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Runs as their folders show them
+
+
+@dataclass(frozen=True)
+class RunEntry:
+    """A folder that is, or was meant to be, a run. `label` is what the URL and the lists call it."""
+
+    label: str
+    path: Path
+
+
+@dataclass(frozen=True, eq=False)
+class Saved:
+    """A run as its folder alone shows it: config and fronts, no weights, no data."""
+
+    entry: RunEntry
+    config: dict[str, Any]
+    fronts: tuple[ParetoFront, ...]
+    stamp: tuple[int, ...]
+    seconds: float = 0.0
+
+    @property
+    def main(self) -> str:
+        return str(self.config["main"])
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        return tuple(self.config["objectives"])
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Main first, as in every NDCG array."""
+        return (self.main, *self.objectives)
+
+    @property
+    def own(self) -> ParetoFront | None:
+        """The run's own front."""
+        return next((f for f in self.fronts if f.method == method_of(self.config)), None)
+
+    @property
+    def base(self) -> ParetoFront | None:
+        return next((f for f in self.fronts if f.method == "base"), None)
+
+    @property
+    def k(self) -> int:
+        """The cut-off that the saved fronts were measured at."""
+        own = self.own or self.base
+        return own.k if own else 10
+
+
+def method_of(config: dict[str, Any]) -> str:
+    """`hyperdpo` or `dpo-ls`."""
+    method = config["method"]
+    return str(method["method"] if isinstance(method, dict) else method)
+
+
+def list_runs() -> list[RunEntry]:
+    """Run folders in checkpoints/ beside the package and in checkpoints/ and runs/ where the app was started."""
+    roots = [ROOT / "checkpoints", ROOT / "runs", Path.cwd() / "checkpoints", Path.cwd() / "runs"]
+    found: dict[Path, RunEntry] = {}
+    for root in dict.fromkeys(r.resolve() for r in roots):
+        folders = _run_folders(root)
+        folders.sort(key=lambda p: (p.name != SHIPPED, p.name) if root.name == "checkpoints" else (-_time(p), p.name))
+        for path in folders:
+            taken = {e.label for e in found.values()}
+            found[path] = RunEntry(path.name if path.name not in taken else str(path), path)
+    return list(found.values())
+
+
+def entry_at(path: str) -> RunEntry:
+    """The entry of a folder that a person or a URL names by its path."""
+    folder = Path(path).expanduser()
+    folder = folder if folder.is_absolute() else Path.cwd() / folder
+    return next((e for e in list_runs() if e.path == folder.resolve()), RunEntry(str(folder), folder))
+
+
+def saved(entry: RunEntry) -> Saved:
+    """The run at `entry`, read again when its files have changed. Raises RunError with all that is wrong with it."""
+    return _saved(entry.label, str(entry.path), _stamp(entry.path))
+
+
+def open_all() -> list[Saved | tuple[RunEntry, str]]:
+    """Every run, or its entry with the one message that says what is wrong with it."""
+    out: list[Saved | tuple[RunEntry, str]] = []
+    for entry in list_runs():
+        try:
+            out.append(saved(entry))
+        except (HyperDPOError, OSError) as error:
+            out.append((entry, str(error)))
+    return out
+
+
+@st.cache_resource(max_entries=MAX_RUNS, show_spinner=False)
+def _saved(label: str, path: str, stamp: tuple[int, ...]) -> Saved:
+    from hyperdpo.runs import RunFolder
+
+    folder = RunFolder(path)
+    fronts = tuple(folder.fronts())
+    return Saved(RunEntry(label, Path(path)), folder.config, fronts, stamp, _time(Path(path)))
+
+
+def _run_folders(root: Path) -> list[Path]:
+    if not root.is_dir():
+        return []
+    try:
+        below = [p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")]
+        below += [q for p in below if not _looks_like_run(p) for q in p.iterdir() if q.is_dir()]
+    except OSError:
+        return []
+    return [p.resolve() for p in below if _looks_like_run(p)]
+
+
+def _looks_like_run(path: Path) -> bool:
+    return any((path / name).exists() for name in RUN_FILES) or (path / "training" / "plan.json").exists()
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    return tuple(_mtime_ns(path / name) for name in (*RUN_FILES, "per_query.safetensors"))
+
+
+def _mtime_ns(file: Path) -> int:
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _time(path: Path) -> float:
+    """When the run was finished: its model's time, which a later evaluation leaves alone."""
+    return max(_mtime_ns(path / "manifest.json"), _mtime_ns(path / "model.safetensors")) / 1e9
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Live: a model over its test split
+
+
+class LiveRun:
+    """A run's model over the test split on one device; every figure on the page comes from here.
+
+    Raises what opening the run and reading the data raise.
+    """
+
+    def __init__(self, folder: Saved, data: RankData, device: str, say: Callable[[str], None]) -> None:
+        from hyperdpo.rank.run import RankRun
+
+        say("reading the model")
+        self.run: RankRun = RankRun(folder.entry.path)
+        self.saved = folder
+        self.data = self.run.read(data)
+        self.note = ""
+        self._kept, self._lists_kept = Kept(MAX_MEASURED), Kept(16)
+        self._lock = threading.RLock()
+        lists = self.data.lists(SPLIT)
+        if not len(lists):
+            from hyperdpo.errors import DataError
+
+            raise DataError(f"{data.path} has no lists in its {SPLIT} split, on which everything here is measured.")
+        say(f"preparing {len(lists):,} {SPLIT} lists")
+        self.same_data = data.fingerprint == folder.config["data"].get("fingerprint")
+        if not self.same_data:
+            self.note = (
+                "This is not the data the run was made with: its figures are measured on it now, and the saved fronts of "
+                "other methods are left out."
+            )
+        self._place(lists, device)
+        self.ranges(folder.k)
+
+    def _place(self, lists: Any, device: str) -> None:
+        """Everything on `device`; on the CPU with a sentence where CUDA memory runs out."""
+        try:
+            self._build(lists, device)
+        except Exception as error:
+            if not is_cuda_out_of_memory(error):
+                raise
+            release_cuda()
+            self._build(lists, "cpu")
+            self.note = cuda_sentence(device)
+
+    def _build(self, lists: Any, device: str) -> None:
+        from hyperdpo.rank.live import LiveModel
+
+        self.table, features = self.run.table(lists, device=device)
+        self.models = [LiveModel(r, self.table, features) for r in self.run.rankers]
+        self.device = device
+        with self._lock:
+            self._own = self._own_residuals()
+            zero = self._measure(self._zero(), 1.0, self.saved.k)
+        self.base_entropy = zero.cross_entropy
+        self._moving = {i: r for i, f in enumerate(self.saved.fronts) if (r := self._movable(f)) is not None}
+
+    def _zero(self) -> torch.Tensor:
+        import torch
+
+        return torch.zeros_like(self.table.base)
+
+    def _own_residuals(self) -> tuple[np.ndarray, torch.Tensor]:
+        import torch
+
+        from hyperdpo.weights import grid
+
+        if self.run.trained is not None:
+            pairs = zip(self.models, self.run.trained, strict=True)
+            return self.run.trained.numpy().astype(float), torch.stack([model.residual(w) for model, w in pairs])
+        points = max(11, self.run.task.m)
+        return grid(self.run.task.m, points).numpy().astype(float), self.models[0].grid_residuals(points)
+
+    def _movable(self, front: ParetoFront) -> torch.Tensor | None:
+        """Residuals (p, q, n) of a stored front if, on this table, they give the figures that were stored with it."""
+        import torch
+
+        from hyperdpo.rank.live import front_ndcg
+
+        if front.method == method_of(self.saved.config) or front.residuals is None or not self._same_terms(front):
+            return None
+        lists = self.table.lists
+        if front.residuals.shape[1] != int(lists.offsets[-1]):
+            return None
+        residuals = torch.stack([lists.pad(torch.from_numpy(np.array(r))) for r in front.residuals]).to(
+            self.table.device
+        )
+        again = _means(front_ndcg(self.table, residuals, scale=front.scale, k=front.k).cpu().numpy())
+        far = np.abs(again - front.ndcg)
+        return residuals if np.nanmax(far, initial=0.0) <= SAME_NDCG else None
+
+    def _same_terms(self, front: ParetoFront) -> bool:
+        return self.same_data and front.split == SPLIT and front.data == self.data.fingerprint
+
+    def _measure(self, residual: torch.Tensor, scale: float, k: int) -> Any:
+        from hyperdpo.rank.live import measure
+
+        return measure(self.table, residual, scale=scale, k=k)
+
+    def _guarded(self, make: Callable[[], T]) -> T:
+        """`make()` by one thread at a time; moved to the CPU and repeated where CUDA memory runs out."""
+        with self._lock:
+            try:
+                return make()
+            except Exception as error:
+                if self.device == "cpu" or not is_cuda_out_of_memory(error):
+                    raise
+                lists, device = self.table.lists, self.device
+                del self.table, self.models
+                release_cuda()
+                self._build(lists, "cpu")
+                self.note = cuda_sentence(device)
+                return make()
+
+    # What the page asks
+
+    def residual(self, weights: tuple[float, ...]) -> tuple[torch.Tensor, tuple[float, ...], str]:
+        """delta (q, n) at `weights`, the weights it really belongs to, and a sentence where they differ."""
+        import torch
+
+        if self.run.trained is None:
+            return self.models[0].residual(weights), weights, ""
+        distance = (self.run.trained - torch.tensor(weights)).abs().amax(1)
+        i = int(distance.argmin())
+        nearest = tuple(float(v) for v in self.run.trained[i])
+        note = ""
+        if distance[i] > 1e-3:
+            note = (
+                f"This run has {len(self.models)} models, one per weight, and none for these sliders: shown is the "
+                f"nearest, trained for {shares(self.saved.objectives, nearest)}."
+            )
+        return self.models[i].residual(self.run.trained[i]), nearest, note
+
+    def reading(self, choice: Choice, k: int) -> Reading:
+        """All figures of one choice."""
+        return self._kept.get(("reading", choice, k), lambda: self._guarded(lambda: self._reading(choice, k)))
+
+    def _reading(self, choice: Choice, k: int) -> Reading:
+        residual, weights, note = self.residual(choice.weights)
+        point = self._measure(residual, choice.scale, k)
+        base = self._base(k)
+        return Reading(
+            choice,
+            weights,
+            k,
+            point.ndcg.astype(float),
+            _means(base),
+            paired(point.per_query, base, self.table.bootstrap),
+            point.cross_entropy.astype(float),
+            self.base_entropy.astype(float),
+            point.per_query,
+            note,
+        )
+
+    def change(self, now: Reading, then: Reading) -> list[Interval]:
+        """The interval of the change between two choices, paired over queries."""
+        assert now.per_query is not None
+        assert then.per_query is not None
+        return paired(now.per_query, then.per_query, self.table.bootstrap)
+
+    def _base(self, k: int) -> np.ndarray:
+        def make() -> np.ndarray:
+            values: np.ndarray = self._measure(self._zero(), 1.0, k).per_query
+            return values
+
+        return self._kept.get(("base", k), make)
+
+    def curves(self, scale: float, k: int) -> tuple[Curve, ...]:
+        """Every front at c and k, the run's own first."""
+        return self._kept.get(("curves", scale, k), lambda: self._guarded(lambda: self._curves(scale, k)))
+
+    def _curves(self, scale: float, k: int) -> tuple[Curve, ...]:
+        own = self.saved.own
+        weights, residuals = self._own
+        out = [Curve(self._front(own, weights, residuals, scale, k))]
+        for i, front in enumerate(self.saved.fronts):
+            if front.method in (method_of(self.saved.config), "base") or not self._same_terms(front):
+                continue
+            if i in self._moving:
+                out.append(Curve(self._front(front, front.weights, self._moving[i], scale, k)))
+            elif front.k == k:
+                out.append(Curve(front, fixed_words(front, scale)))
+        per_query = self._base(k)
+        base = self.saved.base
+        if base is not None and not self.same_data:
+            base = replace(base, data=self.data.fingerprint)
+        fields = {
+            "per_query": per_query[None],
+            "ndcg": _means(per_query)[None],
+            "k": k,
+            "scale": scale,
+            "residuals": None,
+        }
+        if base is None:
+            from hyperdpo.front import ParetoFront
+
+            base = ParetoFront(
+                "Base model", "base", self.saved.main, self.saved.objectives, np.zeros((1, 0)), 1.0, k, SPLIT,
+                fields["ndcg"],  # type: ignore[arg-type]
+            )  # fmt: skip
+        return (*out, Curve(replace(base, **fields)))  # type: ignore[arg-type]
+
+    def left_out(self, k: int) -> list[str]:
+        """Names of saved fronts that cannot be drawn at this k, or not on this data."""
+        return [
+            f.name
+            for i, f in enumerate(self.saved.fronts)
+            if f.method not in (method_of(self.saved.config), "base")
+            and i not in self._moving
+            and not (self._same_terms(f) and f.k == k)
+        ]
+
+    def _front(
+        self, like: ParetoFront | None, weights: np.ndarray, residuals: torch.Tensor, scale: float, k: int
+    ) -> ParetoFront:
+        from hyperdpo.front import ParetoFront
+        from hyperdpo.rank.live import front_ndcg
+
+        per_query = front_ndcg(self.table, residuals, scale=scale, k=k).cpu().numpy()
+        if like is None:
+            config = self.saved.config
+            like = ParetoFront(
+                method_of(config), method_of(config), self.saved.main, self.saved.objectives, weights, 1.0, k, SPLIT,
+                _means(per_query), models=len(self.models), parameters=self.run.parameters,
+            )  # fmt: skip
+        return replace(
+            like, weights=weights, ndcg=_means(per_query), scale=scale, k=k, cross_entropy=None, residuals=None,
+            per_query=per_query,
+        )  # fmt: skip
+
+    def edge(self, x: str, y: str, scale: float, k: int, points: int = 21) -> tuple[np.ndarray, np.ndarray] | None:
+        """(weights (p, m), NDCG (p, 1 + m)) of one conditioned model between "only x" and "only y"; None for the main."""
+        names = self.saved.objectives
+        if x == y or x not in names or y not in names or self.run.trained is not None:
+            return None
+        return self._kept.get(
+            ("edge", x, y, scale, k),
+            lambda: self._guarded(lambda: self._edge(names.index(x), names.index(y), scale, k, points)),
+        )
+
+    def _edge(self, i: int, j: int, scale: float, k: int, points: int) -> tuple[np.ndarray, np.ndarray]:
+        import torch
+
+        from hyperdpo.rank.live import front_ndcg
+
+        weights = np.zeros((points, len(self.saved.objectives)))
+        weights[:, i] = np.linspace(1, 0, points)
+        weights[:, j] = 1 - weights[:, i]
+        residuals = self._lists_kept.get(
+            ("edge", i, j, self.device), lambda: torch.stack([self.models[0].residual(w.tolist()) for w in weights])
+        )
+        return weights, _means(front_ndcg(self.table, residuals, scale=scale, k=k).cpu().numpy())
+
+    def trade(self, x: str, y: str, choice: Choice, k: int) -> np.ndarray | None:
+        """NDCG of (x, y) a few points of attention to either side of `choice`, (2, 2), all other weights as they are.
+
+        The first row has more attention on x. None where the model, the axes or the weights leave nothing to move.
+        """
+        names = self.saved.objectives
+        if x == y or x not in names or y not in names or self.run.trained is not None:
+            return None
+        return self._kept.get(
+            ("trade", x, y, choice, k),
+            lambda: self._guarded(lambda: self._trade(names.index(x), names.index(y), choice, k)),
+        )
+
+    def _trade(self, i: int, j: int, choice: Choice, k: int) -> np.ndarray | None:
+        both = choice.percent[i] + choice.percent[j]
+        shares = [min(both, choice.percent[i] + TRADE_STEP), max(0, choice.percent[i] - TRADE_STEP)]
+        if shares[0] == shares[1]:
+            return None
+        rows = []
+        for share in shares:
+            percent = list(choice.percent)
+            percent[i], percent[j] = share, both - share
+            residual = self.models[0].residual([p / 100 for p in percent])
+            rows.append(self._measure(residual, choice.scale, k).ndcg[[1 + i, 1 + j]])
+        return np.stack(rows).astype(float)
+
+    def ranges(self, k: int) -> np.ndarray:
+        """(1 + m, 2) lowest and highest NDCG of anything drawn at any c, so that axes need not move."""
+
+        def make() -> np.ndarray:
+            values = [c.front.ndcg for s in RANGE_SCALES for c in self.curves(s, k)]
+            return spread(values)
+
+        return self._kept.get(("ranges", k), make)
+
+    def queries(self) -> list[str]:
+        """What to show for each test list."""
+
+        def make() -> list[str]:
+            texts = self.data.query_texts
+            return [texts[i] for i in self.table.lists.query_index.tolist()]
+
+        return self._lists_kept.get("queries", make)
+
+    def sample(self, number: int, choice: Choice, size: int = 10) -> tuple[list[ListItem], list[ListItem]]:
+        """The best `size` items of one test list by the base, and now."""
+        return self._guarded(lambda: self._sample(number, choice, size))
+
+    def _sample(self, number: int, choice: Choice, size: int) -> tuple[list[ListItem], list[ListItem]]:
+        from hyperdpo.control import scaled_scores
+        from hyperdpo.metrics import top_items
+
+        table = self.table
+        residual = self.residual(choice.weights)[0][number]
+        mask = table.mask[number]
+        n = int(mask.sum())
+        orders = [
+            top_items(scores[None], mask[None], len(mask))[0][:n].tolist()
+            for scores in (table.base[number], scaled_scores(table.base[number], residual, choice.scale))
+        ]
+        places = [{item: r + 1 for r, item in enumerate(order)} for order in orders]
+        first = int(self.data.offsets[int(table.lists.query_index[number])])
+        grades = table.gains[number, :, 0]
+        titles, prices = self.data.text("title"), self.data.text("price")
+
+        def item(i: int) -> ListItem:
+            title = titles[first + i].as_py() if titles is not None else None
+            price = prices[first + i].as_py() if prices is not None else None
+            return ListItem(places[0][i], places[1][i], title or f"item {i + 1}", price or "", float(grades[i]))
+
+        return [item(i) for i in orders[0][:size]], [item(i) for i in orders[1][:size]]
+
+
+class Job:
+    """A live run being prepared by a thread, or ready, or failed with a message."""
+
+    def __init__(self, work: Callable[[Callable[[str], None]], LiveRun]) -> None:
+        self._work, self._lock, self._begun = work, threading.Lock(), False
+        self.since = time.monotonic()
+        self.doing = "starting"
+        self.future: Future[LiveRun] = Future()
+
+    def begin(self) -> None:
+        """Start the thread, the first time this is called."""
+        with self._lock:
+            if not self._begun:
+                self._begun = True
+                self.since = time.monotonic()
+                _workers().submit(self._run)
+
+    def _run(self) -> None:
+        try:
+            self.future.set_result(self._work(self.say))
+        except BaseException as error:
+            if not isinstance(error, HyperDPOError):
+                logging.getLogger(__name__).exception("a run could not be made live")
+            self.future.set_exception(error)
+
+    def say(self, what: str) -> None:
+        self.doing = what
+
+    def wait(self, seconds: float) -> None:
+        """Until it is ready or has failed, but no longer than `seconds`."""
+        wait([self.future], timeout=seconds)
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.since
+
+    @property
+    def live(self) -> LiveRun | None:
+        """The live run if it is ready."""
+        done = self.future.done() and not self.future.cancelled() and self.future.exception() is None
+        return self.future.result() if done else None
+
+    @property
+    def failure(self) -> str:
+        """Why there is no live run, or nothing."""
+        if not self.future.done():
+            return ""
+        error = self.future.exception()
+        if error is None:
+            return ""
+        return str(error) if isinstance(error, HyperDPOError) else f"{type(error).__name__}: {error}"
+
+
+def live(folder: Saved, data_path: str | None, device: str) -> Job:
+    """The live run of a folder, not yet begun the first time, the same one afterwards."""
+
+    def work(say: Callable[[str], None]) -> LiveRun:
+        say("loading PyTorch")
+        data = find_data(folder.config, data_path, say)
+        return LiveRun(folder, data, next(iter(devices())) if device == "auto" else device, say)
+
+    return _jobs().get(_job_key(folder, data_path, device), lambda: Job(work))
+
+
+def forget_live(folder: Saved, data_path: str | None, device: str) -> None:
+    """Drop a failed job, so that the next look tries again."""
+    _jobs().drop(_job_key(folder, data_path, device))
+
+
+def _job_key(folder: Saved, data_path: str | None, device: str) -> Hashable:
+    return str(folder.entry.path), folder.stamp, data_path or "", device
+
+
+@st.cache_resource(show_spinner=False)
+def _jobs() -> Kept:
+    return Kept(MAX_LIVE)
+
+
+@st.cache_resource(show_spinner=False)
+def _workers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(2, thread_name_prefix="live")
+
+
+def find_data(config: dict[str, Any], given: str | None, say: Callable[[str], None]) -> RankData:
+    """The run's data: the path given by hand, the recorded path, or demo data made again.
+
+    Raises DataError saying how to point the run at its data.
+    """
+    from hyperdpo.errors import DataError
+    from hyperdpo.rank.data import load_any, open_data
+
+    recorded, origin = Path(config["data"].get("path", "")), config["data"].get("origin", {})
+    if given:
+        say(f"opening {given}")
+        path = Path(given).expanduser()
+        if not path.exists():
+            raise DataError(f"There is nothing at {given}; give the path of a data folder or file on this machine.")
+        return load_any([path])
+    if (recorded / "data.json").exists():
+        say(f"opening {recorded}")
+        found = open_data(recorded)
+        if found.fingerprint == config["data"].get("fingerprint") or origin.get("kind") != "demo":
+            return found
+    if origin.get("kind") == "demo":
+        from hyperdpo.rank.demo import ensure_demo
+
+        say(f"making the demo data again ({origin.get('queries', 0):,} queries)")
+        return open_data(ensure_demo(origin))
+    raise DataError(
+        f"The data this run was measured on ({config['data'].get('name', 'unnamed')}) is not at {recorded} on this machine."
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Devices
+
+
+@st.cache_resource(show_spinner=False)
+def devices() -> dict[str, str]:
+    """Devices to compute on, best first, each with a line that says which and how much memory."""
+    import os
+
+    import torch
+
+    found = {}
+    for i in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        about = torch.cuda.get_device_properties(i)
+        found[f"cuda:{i}"] = f"{about.name}, {about.total_memory / 2**30:.0f} GB of GPU memory"
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+        size = f", {memory:.0f} GB of memory"
+    except (ValueError, OSError, AttributeError):
+        size = ""
+    found["cpu"] = f"CPU, {torch.get_num_threads()} threads{size}"
+    return found
+
+
+def cuda_line(device: str) -> str:
+    """How much of a GPU's memory is free now; empty for the CPU."""
+    if not device.startswith("cuda"):
+        return ""
+    import torch
+
+    free, total = torch.cuda.mem_get_info(device)
+    return f"{free / 2**30:.1f} of {total / 2**30:.0f} GB free"
+
+
+def is_cuda_out_of_memory(error: Exception) -> bool:
+    """Whether `error` says that CUDA memory ran out."""
+    import torch
+
+    return isinstance(error, torch.cuda.OutOfMemoryError)
+
+
+def release_cuda() -> None:
+    """Give unused CUDA memory back."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def cuda_sentence(device: str) -> str:
+    return f"The memory of {device} ran out, so everything is computed on the CPU; the figures are the same, a little slower."
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Without a model: what the saved fronts alone can say
+
+
+def saved_curves(folder: Saved) -> tuple[Curve, ...]:
+    """The fronts as saved, the run's own first."""
+    own, rest = folder.own, [f for f in folder.fronts if f is not folder.own]
+    ordered = ([own] if own is not None else []) + rest
+    return tuple(Curve(f, "" if f.method in ("base", "oracle-unconstrained") else f"c = {f.scale:g}") for f in ordered)
+
+
+def saved_reading(folder: Saved, choice: Choice) -> Reading | None:
+    """The saved point nearest to `choice`; None where the run has no front of its own."""
+    own, base = folder.own, folder.base
+    if own is None or not len(own.ndcg):
+        return None
+    i = int(np.abs(own.weights - np.array(choice.weights)).max(1).argmin()) if own.weights.shape[1] else 0
+    weights = tuple(float(v) for v in own.weights[i])
+    change = None
+    if own.per_query is not None and base is not None and base.per_query is not None:
+        change = paired(own.per_query[i], base.per_query[0], _saved_counts(len(own.per_query[i])))
+    return Reading(
+        choice,
+        weights,
+        own.k,
+        own.ndcg[i],
+        None if base is None else base.ndcg[0],
+        change,
+        None if own.cross_entropy is None else own.cross_entropy[i],
+        None if base is None or base.cross_entropy is None else base.cross_entropy[0],
+        None if own.per_query is None else own.per_query[i],
+        f"Shown is the nearest saved point: {shares(folder.objectives, weights)}, c = {own.scale:g}.",
+    )
+
+
+def saved_ranges(folder: Saved) -> np.ndarray:
+    """(1 + m, 2) lowest and highest NDCG of the saved fronts."""
+    return spread([f.ndcg for f in folder.fronts])
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _saved_counts(queries: int) -> np.ndarray:
+    from hyperdpo.intervals import bootstrap_counts
+
+    return bootstrap_counts(queries)
+
+
+def spread(values: list[np.ndarray]) -> np.ndarray:
+    """(L, 2) lowest and highest finite value of each column over arrays (p, L); (0, 1) where a column has none."""
+    rows = np.concatenate(values) if values else np.zeros((0, 1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a column without any finite value
+        low, high = np.nanmin(rows, 0), np.nanmax(rows, 0)
+    return np.stack([np.nan_to_num(low, nan=0.0), np.nan_to_num(high, nan=1.0)], 1)
+
+
+def paired(now: np.ndarray, then: np.ndarray, counts: np.ndarray) -> list[Interval]:
+    """Intervals of the mean difference of per-query values (q, L), paired over queries."""
+    from hyperdpo.intervals import intervals
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # an objective without a positive label in any list
+        return intervals(now - then, counts)
+
+
+def shares(names: tuple[str, ...], weights: tuple[float, ...]) -> str:
+    """`clicks 40 %, quality 60 %`: what has any weight."""
+    return ", ".join(f"{n} {100 * w:.0f} %" for n, w in zip(names, weights, strict=False) if w >= 0.005) or "no weights"
+
+
+def fixed_words(front: ParetoFront, scale: float) -> str:
+    """Why a front does not move with c; an unconstrained oracle does not know of c at all."""
+    if front.method in ("base", "oracle-unconstrained"):
+        return ""
+    return f"c = {front.scale:g}"
+
+
+def _means(per_query: np.ndarray) -> np.ndarray:
+    """Mean over queries (axis -2) of (..., q, L), NaN left out; NaN where nothing is left."""
+    real = np.isfinite(per_query)
+    count = real.sum(-2)
+    total = np.where(real, per_query, 0.0).sum(-2, dtype=np.float64)
+    means: np.ndarray = total / np.where(count > 0, count, np.nan)
+    return means

@@ -1,0 +1,529 @@
+"""Explore: a control on the left, its consequence in the middle, its meaning in words underneath."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import numpy as np
+import streamlit as st
+
+from dashboard import blocks, charts, export, panel, store, words
+from dashboard.readings import Curve, Reading
+from dashboard.state import K_CHOICES, Key, Wanted, equal_choice, quoted, read_url, write_url
+from dashboard.store import Job, LiveRun, RunEntry, Saved
+from hyperdpo.errors import HyperDPOError
+
+QUICK_SECONDS = 0.15  # what a run may take to get ready before the saved chart is shown first
+POLL_SECONDS, HEAD_START_SECONDS = 0.4, 5.0
+PLOT_CONFIG = {
+    "displaylogo": False,
+    "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
+    "toImageButtonOptions": {"format": "png", "scale": 2, "filename": "hyperdpo"},
+    "responsive": True,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """The places on the page, in their order; made first, so that the browser fetches its chart library at once."""
+
+    sidebar: Any
+    machine: Any
+    notes: Any
+    strip: Any
+    toolbar: Any
+    chart: Any
+    price: Any
+    below: Any
+    sample: Any
+    data: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """What the live part of the page draws, and where: fixed between two full runs of the script."""
+
+    saved: Saved
+    job: Job
+    frame: Frame
+    sample: Any
+
+
+def render() -> None:
+    """The view."""
+    with friendly():
+        frame = _frame()
+        saved = _open_run()
+        if saved is None:
+            frame.chart.empty()
+            return
+        _take_url(saved)
+        _show_notes(frame)
+        job = store.live(saved, st.session_state.get(Key.DATA, {}).get(saved.entry.label), _device())
+        if "torch" in sys.modules:  # else the first chart comes before the second that loading PyTorch takes
+            job.begin()
+            job.wait(QUICK_SECONDS)
+        _page(saved, job, frame)
+        _write_url(saved)
+
+
+def _frame() -> Frame:
+    with st.sidebar:
+        st.html('<p class="hx-brand">HyperDPO Explorer</p>')
+        sidebar, machine = st.container(), st.container()
+    notes, strip, toolbar = (st.container(key=key) for key in ("notes", "strip", "toolbar"))
+    with st.container(key="chart"):
+        chart = st.empty()
+        if not st.session_state.get(Key.PAINTED):
+            chart.plotly_chart(charts.skeleton(), config=PLOT_CONFIG)
+            st.session_state[Key.PAINTED] = True
+    price, below, sample, data = (st.container(key=key) for key in ("price", "below", "sample", "data"))
+    return Frame(sidebar, machine, notes, strip, toolbar, chart, price, below, sample, data)
+
+
+@contextmanager
+def friendly() -> Iterator[None]:
+    """Errors as sentences, never as a trace; what was not foreseen is logged in the terminal."""
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, HyperDPOError):
+            logging.getLogger(__name__).exception("the dashboard stumbled")
+        for line in words.friendly(error):
+            st.error(_plain_markdown(line))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Which run, and what the URL wants
+
+
+def _open_run() -> Saved | None:
+    """The run of the session or the URL; a sentence and the first run that opens, where it cannot be had."""
+    entries = store.list_runs()
+    asked = _asked_label()
+    notes: list[str] = []
+    order = list(entries)
+    if asked:
+        named = next((e for e in entries if e.label == asked), None)
+        if named is None and ("/" in asked or "\\" in asked or Path(asked).exists()):
+            named = store.entry_at(asked)
+        if named is None:
+            notes.append(f"There is no run called {quoted(asked)} here.")
+        else:
+            order = [named, *[e for e in entries if e.path != named.path]]
+    for entry in order:
+        try:
+            saved = store.saved(entry)
+        except (HyperDPOError, OSError) as error:
+            if asked and entry is order[0]:
+                notes += str(error).splitlines()
+            continue
+        if notes:
+            _note(*notes, f"Shown instead: {entry.label}.")
+        if st.session_state.get(Key.RUN) != entry.label:
+            _switch(saved)
+        return saved
+    _nothing_here(notes)
+    return None
+
+
+def _asked_label() -> str | None:
+    """The run that the URL names, where the URL has just been opened or gone back to; else the session's."""
+    url = st.query_params.to_dict()
+    if url and url != st.session_state.get(Key.URL) and "run" in url:
+        return url["run"]
+    kept = st.session_state.get(Key.RUN)
+    return kept if isinstance(kept, str) else None
+
+
+def _switch(saved: Saved) -> None:
+    """Start afresh with another run; what the URL says about it comes after."""
+    s = st.session_state
+    s[Key.RUN] = saved.entry.label
+    panel.set_choice(equal_choice(len(saved.objectives)))
+    s[Key.X], s[Key.Y] = default_axes(saved)
+    s[Key.K] = saved.k
+    s[Key.QUERY] = 0
+
+
+def default_axes(saved: Saved) -> tuple[str, str]:
+    """x and y to begin with: the pair of objectives that the run's own front trades against each other most."""
+    names = saved.objectives
+    if len(names) < 2:
+        return saved.main, names[0]
+    own = saved.own
+    if own is None or len(own.ndcg) < 3 or np.isnan(own.ndcg).any():
+        return names[1], names[0]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        spread = np.ptp(own.auxiliary, axis=0)
+        pull = np.nan_to_num(-np.corrcoef(own.auxiliary.T), nan=0.0) + 1
+    value = [(float(spread[i] * spread[j] * pull[i, j]), i, j) for i in range(len(names)) for j in range(i)]
+    _, i, j = max(value)
+    return names[i], names[j]
+
+
+def _take_url(saved: Saved) -> None:
+    """Adopt what the URL says if it is not what this page wrote itself."""
+    url = st.query_params.to_dict()
+    if url == st.session_state.get(Key.URL) or not url:
+        return
+    adopt(read_url(url, saved.main, saved.objectives), saved)
+
+
+def adopt(wanted: Wanted, saved: Saved) -> None:
+    """Put the session where a URL wants it."""
+    s = st.session_state
+    pin = wanted.pin
+    if wanted.choice or pin:
+        panel.set_choice(wanted.choice or s[Key.CHOICE], pin)
+    s[Key.X], s[Key.Y] = wanted.x or s[Key.X], wanted.y or s[Key.Y]
+    s[Key.K] = wanted.k or s[Key.K]
+    s[Key.QUERY] = wanted.query or 0
+    _note(*wanted.notes)
+
+
+def _url() -> dict[str, str]:
+    s = st.session_state
+    return write_url(
+        s[Key.RUN], s[Key.CHOICE], pin=s.get(Key.PIN), x=s[Key.X], y=s[Key.Y], k=s[Key.K], query=s.get(Key.QUERY, 0)
+    )
+
+
+def _write_url(saved: Saved) -> None:
+    wanted = _url()
+    if st.query_params.to_dict() != wanted:
+        st.query_params.from_dict(wanted)
+    st.session_state[Key.URL] = wanted
+
+
+def _note(*sentences: str) -> None:
+    if sentences:
+        kept = st.session_state.setdefault(Key.NOTES, [])
+        kept += [s for s in sentences if s not in kept]
+
+
+def _show_notes(frame: Frame) -> None:
+    notes = st.session_state.get(Key.NOTES, [])
+    if not notes:
+        return
+    with frame.notes:
+        st.info(_plain_markdown("  \n".join(notes)))
+        st.button("Dismiss", type="tertiary", on_click=lambda: st.session_state.pop(Key.NOTES, None))
+
+
+def _nothing_here(notes: list[str]) -> None:
+    for line in notes:
+        st.warning(_plain_markdown(line))
+    st.subheader("No run to show yet")
+    st.markdown(
+        "Train one with `hyperdpo train rank --data YOUR_FILE --out runs/first`, start the dashboard in the folder that "
+        "holds `runs/`, or give the path of a run folder:"
+    )
+    _folder_box()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The page
+
+
+def _page(saved: Saved, job: Job, frame: Frame) -> None:
+    with frame.machine:
+        _machine(job)
+    with frame.toolbar:
+        _toolbar(saved, job)
+    with frame.sample:
+        sample = _sample_frame(job)
+    _live(Scene(saved, job, frame, sample))
+    with frame.data:
+        if job.live is None:
+            _waiting(job, time.monotonic())
+        if job.failure:
+            _point_at_data(saved, job)
+
+
+@st.fragment
+def _live(scene: Scene) -> None:
+    """Everything that follows the sliders; alone in running again when one moves."""
+    with friendly():
+        saved, frame, live = scene.saved, scene.frame, scene.job.live
+        with frame.sidebar:
+            panel.show(saved.objectives, lambda: urlencode(_url()), scene.job.begin if live is None else None)
+        drawing = look_up(saved, live)
+        if drawing.reading is not None:
+            with frame.strip:
+                st.html(blocks.figures_strip(drawing.reading, saved.names, drawing.against_a))
+        figure = drawing.figure()
+        frame.chart.plotly_chart(figure, config=PLOT_CONFIG, alt=charts.describe(figure))
+        with frame.price:
+            st.html(blocks.price_line(drawing.price(), drawing.remarks()))
+        with frame.below:
+            st.html(blocks.fronts_table(drawing.curves, drawing.reading, drawing.scale, drawing.k))
+            if drawing.reading is not None:
+                said = blocks.skipped_words(drawing.reading, saved.names, store.SPLIT)
+                st.html(blocks.figures_table(drawing.reading, saved.names, drawing.against_a, said))
+        if scene.sample is not None and live is not None:
+            with scene.sample:
+                number = st.session_state[Key.QUERY]
+                base, now = live.sample(number, st.session_state[Key.CHOICE])
+                st.html(blocks.lists_side_by_side(live.queries()[number], base, now, saved.main))
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """Everything to be drawn for the present state."""
+
+    saved: Saved
+    curves: tuple[Curve, ...]
+    reading: Reading | None
+    pinned: Reading | None
+    against_a: list[words.Change] | None
+    edge: tuple[np.ndarray, np.ndarray] | None
+    trade: np.ndarray | None
+    ranges: np.ndarray
+    x: str
+    y: str
+    k: int
+    scale: float
+    left_out: tuple[str, ...] = ()
+
+    def figure(self) -> charts.Figure:
+        """The front chart."""
+        return charts.front_figure(
+            self.curves, self.reading, self.x, self.y, self.ranges, k=self.k, pinned=self.pinned, edge=self.edge,
+            names=self.saved.names, view=f"{self.saved.entry.label}|{self.x}|{self.y}|{self.k}",
+        )  # fmt: skip
+
+    def price(self) -> str:
+        """The trade-off in words, from the front in the plane shown."""
+        names = self.saved.names
+        i, j = names.index(self.x), names.index(self.y)
+        if self.reading is None or not self.curves:
+            return "This run has no front of its own to read a trade-off from."
+        if i == j:
+            return f"Both axes show {self.x}; choose two different ones to see what they cost each other."
+        if self.trade is not None:
+            return words.slope_sentence(self.x, self.y, self.trade)
+        plane = self.edge[1][:, [i, j]] if self.edge is not None else self.curves[0].front.ndcg[:, [i, j]]
+        if self.edge is None:
+            plane = plane[charts.plane_order(plane)[0]]
+        at = (float(self.reading.ndcg[i]), float(self.reading.ndcg[j]))
+        return words.price_sentence(self.x, self.y, at, plane)
+
+    def remarks(self) -> list[str]:
+        """What has to be said about the figures: where they are not exactly those of the sliders, and what is not drawn."""
+        out = [self.reading.note] if self.reading is not None and self.reading.note else []
+        if self.left_out:
+            out.append(
+                f"Not drawn at NDCG@{self.k}, because measured on other terms only: {words.listed(self.left_out)}."
+            )
+        return out
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The points for CSV and JSON."""
+        return export.points(self.curves, self.reading, self.saved.names, self.saved.entry.label)
+
+    def title(self) -> str:
+        """A title for an exported chart."""
+        return f"{self.saved.entry.label}: {self.y} against {self.x} at c = {self.scale:g}"
+
+
+def look_up(saved: Saved, live: LiveRun | None) -> Drawing:
+    """The drawing of the session's state: live where there is a model, else from the saved fronts."""
+    s = st.session_state
+    choice, pin, x, y, k = s[Key.CHOICE], s.get(Key.PIN), s[Key.X], s[Key.Y], s[Key.K]
+    if live is None:
+        reading = store.saved_reading(saved, choice)
+        pinned = store.saved_reading(saved, pin) if pin else None
+        curves = store.saved_curves(saved)
+        return Drawing(saved, curves, reading, pinned, None, None, None, store.saved_ranges(saved), x, y, saved.k, 1.0)
+    reading = live.reading(choice, k)
+    pinned = live.reading(pin, k) if pin else None
+    against = None
+    if pinned is not None:
+        moved = live.change(reading, pinned)
+        against = [words.change(c.mean, c.low, c.high, float(o)) for c, o in zip(moved, pinned.ndcg, strict=True)]
+    return Drawing(
+        saved, live.curves(choice.scale, k), reading, pinned, against, live.edge(x, y, choice.scale, k),
+        live.trade(x, y, choice, k), live.ranges(k), x, y, k, choice.scale, tuple(live.left_out(k)),
+    )  # fmt: skip
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Around the chart
+
+
+def _toolbar(saved: Saved, job: Job) -> None:
+    s = st.session_state
+    run, down, across, cut, away = st.columns([2.4, 1.7, 1.7, 1, 1.1], vertical_alignment="bottom")
+    with run:
+        labels = list(dict.fromkeys([saved.entry.label, *(e.label for e in store.list_runs())]))
+        _choose("Run", sorted(labels, key=lambda v: (v != store.SHIPPED, v)), Key.RUN, _go_to_run)
+    with down:
+        _choose("Vertical axis", list(saved.names), Key.Y)
+    with across:
+        _choose("Horizontal axis", list(saved.names), Key.X)
+    with cut:
+        live = job.live is not None
+        ks = sorted({*K_CHOICES, s[Key.K]}) if live else [saved.k]
+        _choose("NDCG@", ks, Key.K, help="How many places at the top of a list count.", disabled=not live)
+    with away, st.popover("Download", width="stretch", on_change="rerun", key="away") as box:
+        if box.open:
+            _downloads(saved, job)
+
+
+def _choose(label: str, options: list[Any], key: Key, then: Callable[[Any], None] | None = None, **rest: Any) -> None:
+    """A select box whose value is kept under `key`, whether or not the box is on the page."""
+    widget = f"{key}.box"
+    value = st.session_state[key]
+    st.session_state[widget] = value if value in options else options[0]
+
+    def changed() -> None:
+        if then is not None:
+            then(st.session_state[widget])
+        else:
+            st.session_state[key] = st.session_state[widget]
+
+    st.selectbox(label, options, key=widget, on_change=changed, **rest)
+
+
+def _go_to_run(label: str) -> None:
+    """Open another run: as a URL that says nothing else about it would."""
+    entry = next((e for e in store.list_runs() if e.label == label), RunEntry(label, Path(label)))
+    try:
+        _switch(store.saved(entry))
+    except (HyperDPOError, OSError) as error:
+        _note(*str(error).splitlines())
+
+
+@st.fragment
+def _downloads(saved: Saved, job: Job) -> None:
+    with friendly():
+        drawing = look_up(saved, job.live)
+        st.caption("The points, with w, c and every metric")
+        rows = drawing.rows()
+        left, right = st.columns(2)
+        name = f"hyperdpo-{''.join(c if c.isalnum() else '-' for c in saved.entry.label)[-60:]}"
+        left.download_button(
+            "CSV", export.points_csv(rows), f"{name}.csv", export.MIME["CSV"], width="stretch", on_click="ignore"
+        )
+        right.download_button(
+            "JSON", export.points_json(rows), f"{name}.json", export.MIME["JSON"], width="stretch", on_click="ignore"
+        )
+        st.caption("The chart as it stands")
+        kind = st.segmented_control(
+            "Format", ["PNG", "SVG", "PDF", "HTML"], key="away.kind", label_visibility="collapsed"
+        )
+        if kind is None:
+            return
+        if kind in export.IMAGES and not export.has_browser():
+            st.info(export.NO_BROWSER)
+            return
+        with st.spinner(f"Drawing the {kind} ..."):
+            figure, title = drawing.figure(), drawing.title()
+            content = export.page(figure, title) if kind == "HTML" else export.picture(figure, title, kind)
+        st.download_button(
+            f"Save {kind}",
+            content,
+            f"{name}.{kind.lower()}",
+            export.MIME[kind],
+            type="primary",
+            width="stretch",
+            on_click="ignore",
+        )
+
+
+def _device() -> str:
+    """The device asked for; `auto` until someone chooses, so that the first paint need not ask PyTorch."""
+    return str(st.session_state.get(Key.DEVICE, "auto"))
+
+
+def _machine(job: Job) -> None:
+    """Which device computes, how much memory it has, and the choice of another."""
+    if job.live is None:
+        return
+    live, found = job.live, store.devices()
+    with st.popover(f"Computed on {'the CPU' if live.device == 'cpu' else live.device}", type="tertiary"):
+        st.session_state["device.box"] = live.device if live.device in found else "cpu"
+
+        def changed() -> None:
+            st.session_state[Key.DEVICE] = st.session_state["device.box"]
+
+        st.selectbox(
+            "Device", list(found), key="device.box", format_func=lambda d: f"{d}: {found[d]}", on_change=changed
+        )
+        free = store.cuda_line(live.device)
+        if free:
+            st.caption(free)
+        if len(found) == 1:
+            st.caption("No GPU was found that PyTorch can use here.")
+    if live.note:
+        st.caption(_plain_markdown(live.note))
+
+
+@st.fragment(run_every=POLL_SECONDS)
+def _waiting(job: Job, shown: float) -> None:
+    """Progress while the model and its data are made ready; the saved fronts are on the page meanwhile.
+
+    The work begins when the panel says that a chart is on the screen, since loading PyTorch keeps the server from answering;
+    or, should that message not come, a while after the page was `shown`.
+    """
+    if job.live is not None or job.failure:
+        st.rerun()
+    if time.monotonic() - shown > HEAD_START_SECONDS:
+        job.begin()
+    st.caption(f"Shown are the saved fronts. Making the sliders live: {job.doing}, {job.seconds:.0f} s ...")
+
+
+def _sample_frame(job: Job) -> Any:
+    """The choice of a list to look at, and the place to draw it in."""
+    if job.live is None:
+        return None
+    queries = job.live.queries()
+    s = st.session_state
+    s[Key.QUERY] = min(s.get(Key.QUERY, 0), len(queries) - 1)
+    _choose("One list, before and now", list(range(len(queries))), Key.QUERY, format_func=lambda i: queries[i])
+    return st.container()
+
+
+def _point_at_data(saved: Saved, job: Job) -> None:
+    """What to do where the run's data is not here."""
+    label = saved.entry.label
+    st.warning(
+        _plain_markdown(f"{job.failure} The saved fronts are shown; the sliders step from saved point to saved point.")
+    )
+    path = st.text_input(
+        "Path of the data folder or file on this machine",
+        value=st.session_state.get(Key.DATA, {}).get(label, ""),
+        placeholder=str(saved.config["data"].get("path", "")),
+    )
+    left, right, _ = st.columns([1, 1, 3])
+    if left.button("Open the data", type="primary") and path.strip():
+        st.session_state[Key.DATA] = {**st.session_state.get(Key.DATA, {}), label: path.strip()}
+        store.forget_live(saved, path.strip(), _device())
+        st.rerun()
+    if right.button("Try again"):
+        store.forget_live(saved, st.session_state.get(Key.DATA, {}).get(label), _device())
+        st.rerun()
+
+
+def _folder_box() -> None:
+    path = st.text_input("Run folder", placeholder="/path/to/run")
+    if path.strip():
+        st.session_state.pop(Key.URL, None)
+        st.query_params.from_dict({"run": path.strip()})
+        st.rerun()
+
+
+def _plain_markdown(text: str) -> str:
+    """Text that markdown and HTML leave alone."""
+    for sign in "\\`*_{}[]<>#|$~:":
+        text = text.replace(sign, "\\" + sign)
+    return text
