@@ -55,6 +55,8 @@ OTHER = (
     Look("#66CCEE", "hexagram", "longdashdot", 1.5, 8),
 )
 FADED = 0.3
+# Streamlit refuses a figure without a trace.
+NOTHING: dict[str, Any] = {"type": "scatter", "x": [], "y": [], "showlegend": False, "hoverinfo": "skip"}
 LONGEST_NAME = 32
 HEIGHT = 410  # of the front chart on the page, in pixels
 MARGIN = 0.07  # of an axis' range, free on either side
@@ -110,15 +112,13 @@ def front_figure(
         traces.append(_pin_trace(pinned, names, i, j))
     if live is not None:
         traces.append(_live_trace(live, names, i, j))
-    for trace in traces:
-        trace["uid"] = str(trace["meta"])
-    return {"data": traces, "layout": _front_layout(names, i, j, ranges, k, view)}
+    return {"data": traces or [NOTHING], "layout": _front_layout(names, i, j, ranges, k, view)}
 
 
 def skeleton() -> Figure:
     """An empty chart of the same size, to hold the place while the first one is on its way."""
     axis = {**_axis(" "), "range": [0, 1], "showticklabels": False}
-    return {"data": [], "layout": {**_frame(), "xaxis": axis, "yaxis": axis}}
+    return {"data": [NOTHING], "layout": {**_frame(), "xaxis": axis, "yaxis": axis}}
 
 
 def for_export(figure: Figure, title: str, *, width: int = 1000, height: int = 640) -> Figure:

@@ -80,7 +80,7 @@ class Panel {
     if (this.watching) return;
     this.watching = true;
     const look = () => {
-      if (document.querySelector(".js-plotly-plot .scatterlayer .trace")) this.trigger("painted");
+      if (document.querySelector(".js-plotly-plot .scatterlayer .point")) this.trigger("painted");
       else setTimeout(look, 100);
     };
     look();

@@ -35,7 +35,6 @@ class Key(StrEnum):
     NOTES = "hx.notes"  # sentences about what a URL said and was not done
     PANEL = "hx.panel"  # the slider panel's own state
     EPOCH = "hx.epoch"  # counts changes of the choice that did not come from the panel
-    PAINTED = "hx.painted"  # whether this session has drawn its first chart
     ACK = "hx.ack"  # last message of the panel that was handled
 
 

@@ -7,6 +7,7 @@ first chart waits for nothing and no slider ever freezes.
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 import warnings
@@ -134,6 +135,11 @@ def list_runs() -> list[RunEntry]:
             taken = {e.label for e in found.values()}
             found[path] = RunEntry(path.name if path.name not in taken else str(path), path)
     return list(found.values())
+
+
+def warm() -> bool:
+    """Whether this process has opened a run before."""
+    return "hyperdpo.runs" in sys.modules
 
 
 def entry_at(path: str) -> RunEntry:

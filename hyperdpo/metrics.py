@@ -36,17 +36,32 @@ def discounts(k: int, *, like: Tensor) -> Tensor:
 def top_items(scores: Tensor, mask: Tensor, k: int) -> Tensor:
     """Indices of the k best real items of each list, best first, shape (..., k); ties keep the input order.
 
-    `torch.topk` breaks ties as it likes, so it is given unique integer keys instead: the order-preserving bits of the
-    float32 score above the reversed position. Pads come last. k is cut to the number of columns. NaN is refused.
+    `torch.topk` breaks ties as it likes, so lists with a tie among their k + 1 best are ranked again by unique keys. Pads
+    come last. k is cut to the number of columns. NaN is refused.
     """
+    scores = scores.float()
     if scores.isnan().any():
         raise DataError("Scores must be numbers; got NaN; a model that gives NaN cannot be ranked by.")
+    k = min(k, scores.shape[-1])
+    best = scores.masked_fill(~mask, -torch.inf).topk(min(k + 1, scores.shape[-1]), dim=-1)
+    top = best.indices[..., :k]
+    tied = (best.values[..., 1:] == best.values[..., :-1]) & (best.values[..., 1:] > -torch.inf)
+    rows = tied.any(-1)
+    if scores.isneginf().any():  # a real item that looks like a pad
+        rows = torch.ones_like(rows)
+    if rows.any():
+        top = top.clone()
+        top[rows] = _top_by_unique_keys(scores[rows], mask[rows], k)
+    return top
+
+
+def _top_by_unique_keys(scores: Tensor, mask: Tensor, k: int) -> Tensor:
+    """Slower and free of ties: the order-preserving bits of the float32 score above the reversed position."""
     n = scores.shape[-1]
-    bits = scores.float().add(0.0).view(torch.int32)  # + 0.0 turns -0.0 into 0.0, which ties with it
-    ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
-    ordered = ordered.masked_fill(~mask, torch.iinfo(torch.int32).min)
+    bits = scores.add(0.0).view(torch.int32)  # + 0.0 turns -0.0 into 0.0, which ties with it
+    ordered = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).masked_fill(~mask, torch.iinfo(torch.int32).min)
     keys = (ordered.long() << 32) | torch.arange(n - 1, -1, -1, device=scores.device)
-    return keys.topk(min(k, n), dim=-1).indices
+    return keys.topk(k, dim=-1).indices
 
 
 def ideal_dcg(gains: Tensor, k: int) -> Tensor:
@@ -80,15 +95,16 @@ class NDCG:
     def __init__(self, gains: Tensor, mask: Tensor, k: int = 10) -> None:
         self.mask = mask
         self.k = min(k, gains.shape[-2])
-        self.gains = gains.contiguous()
         self.ideal = ideal_dcg(gains.transpose(-1, -2), k)
+        self._rows = gains.reshape(-1, gains.shape[-1])  # (b * n, L): one flat gather picks every label of an item
+        starts = torch.arange(gains[..., 0, 0].numel(), device=gains.device) * gains.shape[-2]
+        self._starts = starts.view(*gains.shape[:-2], 1)
         self.discounts = discounts(self.k, like=gains)
 
     def per_query(self, scores: Tensor) -> Tensor:
         """(b, L) for scores (b, n), or (p, b, L) for p score sets (p, b, n)."""
         top = top_items(scores, self.mask.expand_as(scores), self.k)  # (..., b, k)
-        gains = self.gains.expand(*top.shape[:-1], *self.gains.shape[-2:])
-        picked = gains.gather(-2, top.unsqueeze(-1).expand(*top.shape, self.gains.shape[-1]))
+        picked = self._rows[(top + self._starts).flatten()].view(*top.shape, -1)
         dcg = torch.einsum("...kl,k->...l", picked, self.discounts)
         return dcg / self.ideal.where(self.ideal > 0, torch.nan)
 

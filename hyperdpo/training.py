@@ -104,18 +104,19 @@ class FitResult:
 class _Stop:
     """Set by Ctrl-C or SIGTERM; fit() then saves at the next step and raises Interrupted."""
 
-    def __init__(self) -> None:
+    def __init__(self, world: int) -> None:
         self.asked: str | None = None
+        self.alone = world == 1
 
     def ask(self, signum: int, frame: object) -> None:
-        if self.asked:  # a second Ctrl-C means now
+        if self.asked and self.alone:  # a second Ctrl-C means now; a launcher of several processes repeats the first
             raise KeyboardInterrupt
-        self.asked = signal.Signals(signum).name
+        self.asked = self.asked or signal.Signals(signum).name
 
 
 @contextmanager
-def _listening() -> Iterator[_Stop]:
-    stop = _Stop()
+def _listening(world: int) -> Iterator[_Stop]:
+    stop = _Stop(world)
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
@@ -217,13 +218,21 @@ def fit(
         if state is not None and accelerator.is_main_process:
             _save_state(state, model, optimizer, progress, average, best, config, seed)
 
+    def stopping() -> bool:
+        """Whether any process was asked to stop: all must agree, or the others would wait for its gradients forever."""
+        asked = stop.asked is not None
+        if world == 1:
+            return asked
+        return bool(accelerator.reduce(torch.tensor(float(asked), device=accelerator.device), "sum") > 0)
+
     def interrupted() -> Interrupted:
+        accelerator.wait_for_everyone()  # a launcher ends the others once one process has ended: not before the save
         return Interrupted(
-            f"Training was stopped ({stop.asked}) at epoch {progress.epoch}, step {progress.step}. "
+            f"Training was stopped ({stop.asked or 'in another process'}) at epoch {progress.epoch}, step {progress.step}. "
             + ("Its state is saved; the same command with --resume goes on." if state else "")
         )
 
-    with _listening() as stop:
+    with _listening(world) as stop:
         saved = started = time.monotonic()
         before = progress.seconds
         while progress.epoch < config.epochs and progress.epoch - progress.best_epoch <= config.patience:
@@ -251,7 +260,7 @@ def fit(
                 progress.train_sum += value
                 progress.seconds = before + time.monotonic() - started
                 tick(done + 1, total, value)
-                if stop.asked:
+                if stopping():
                     save_state()
                     raise interrupted()
                 if state is not None and time.monotonic() - saved > SAVE_EVERY_SECONDS:
@@ -275,7 +284,7 @@ def fit(
             )
             progress.epoch, progress.step, progress.train_sum = progress.epoch + 1, 0, 0.0
             save_state()
-            if stop.asked:  # asked during the validation, perhaps the last one: the next model must not simply start
+            if stopping():  # asked during the validation, perhaps the last one: the next model must not simply start
                 raise interrupted()
     if progress.best_epoch < 0:
         raise ConfigError("The validation loss was never a number; check the labels of the validation split.")

@@ -101,5 +101,7 @@ def test_every_public_name_is_there_and_documented() -> None:
 
 
 def test_every_module_says_what_it_is() -> None:
-    silent = [str(f) for f in modules() if f.read_text("utf-8").strip() and not ast.get_docstring(ast.parse(f.read_text()))]
+    silent = [
+        str(f) for f in modules() if f.read_text("utf-8").strip() and not ast.get_docstring(ast.parse(f.read_text()))
+    ]
     assert silent == []

@@ -82,9 +82,8 @@ def _frame() -> Frame:
     notes, strip, toolbar = (st.container(key=key) for key in ("notes", "strip", "toolbar"))
     with st.container(key="chart"):
         chart = st.empty()
-        if not st.session_state.get(Key.PAINTED):
+        if not store.warm():  # the browser fetches its chart library while this process loads what it needs
             chart.plotly_chart(charts.skeleton(), config=PLOT_CONFIG)
-            st.session_state[Key.PAINTED] = True
     price, below, sample, data = (st.container(key=key) for key in ("price", "below", "sample", "data"))
     return Frame(sidebar, machine, notes, strip, toolbar, chart, price, below, sample, data)
 

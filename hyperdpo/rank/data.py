@@ -146,9 +146,9 @@ def _negative(data: RankData, objective: Objective, role: str) -> list[str]:
     query = int(np.searchsorted(data.offsets, first, side="right")) - 1
     shift = np.float32(-values.min())
     return [
-        f"{role} has {len(below):,} negative labels; the first is {values[first]} in column {objective.column!r}, item "
+        f"{role} has {len(below):,} negative labels; the first is {values[first]!s} in column {objective.column!r}, item "
         f"{first - data.offsets[query] + 1} of query {data.qids[query]!r}. Labels are gains, which cannot be below 0; "
-        f"declare a shift ({objective.name}={objective.column}:{objective.normalisation}:shift={shift}), or 'min' if "
+        f"declare a shift ({objective.name}={objective.column}:{objective.normalisation}:shift={shift!s}), or 'min' if "
         "lower is better."
     ]
 

@@ -16,10 +16,11 @@ of one machine's `exp` does not show. Arrays over items have shape (N,), over qu
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,10 @@ from numpy.random import PCG64, Generator, SeedSequence
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hyperdpo.errors import ConfigError, DataError, RunError, nearest
+from hyperdpo.errors import ConfigError, DataError, nearest
 from hyperdpo.objectives import Objective
 from hyperdpo.rank.data import RankData, Task, open_data, write_folder
+from hyperdpo.rank.reading import Progress
 
 GENERATOR_VERSION = 1
 DEFAULT_QUERIES = 3000
@@ -127,8 +129,6 @@ TRUTH = (
 )
 """The columns of `truth.arrow`: all that labels are drawn from, float32, one row an item."""
 
-Progress = Callable[[str], object]
-
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Words. A category: name | series | brands | colours | uses; then its nouns: noun @ usual price: five adjectives.
@@ -172,7 +172,7 @@ kitchen | Chef Forge Ember Basil Hearth | Kantorre Brevanto Ovelti Hestrel Miroz
   frying pan @ 40: non-stick, cast iron, ceramic, induction, deep
   chef's knife @ 55: stainless steel, Japanese-style, forged, lightweight, sharp
   blender @ 80: quiet, glass, high-speed, compact, cordless
-outdoor | Ridge Summit Fjord Cedar Boreal | Nordrell Vantello Pinemark-Ro Ashgrun Kaldris Tarnwood | green,orange,grey,blue
+outdoor | Ridge Summit Fjord Cedar Boreal | Nordrell Vantello Pinemark-Ro Ashgrun Kaldris Tarnwood | green,orange,grey
   | families,winter,backpacking
   tent @ 150: waterproof, lightweight, pop-up, four-person, insulated
   sleeping bag @ 75: warm, lightweight, compact, wide, down
@@ -197,12 +197,12 @@ garden | Meadow Bloom Fern Willow Sprout | Gartelle Verdimoor Rootwin Hedgelyn F
   garden hose @ 35: expandable, kink-free, heavy-duty, lightweight, flat
   lawn mower @ 260: cordless, electric, quiet, self-propelled, compact
   plant pot @ 20: ceramic, self-watering, hanging, terracotta, large
-wellness | Zen Flow Balance Calm Lotus | Yogaline-Su Serenova Tranvelle Posturra Asanique Mellowin | purple,teal,grey,rose
+wellness | Zen Flow Balance Calm Lotus | Yogaline-Su Serenova Tranvelle Posturra Asanique Mellowin | purple,teal,rose
   | beginners,bad knees,home workouts
   yoga mat @ 35: non-slip, thick, cork, foldable, extra-long
   massage gun @ 90: quiet, compact, cordless, deep-tissue, heated
   foam roller @ 25: firm, vibrating, compact, grooved, foldable
-watches | Meridian Tide Solar Nova Onyx | Chronelle Tictara Horavane Orbelin Steinquist Vesperal | black,silver,rose gold
+watches | Meridian Tide Sol Nova Onyx | Chronelle Tictara Horavane Orbelin Steinquist Vesperal | black,silver,rose gold
   | running,swimming,gifts
   smart watch @ 170: waterproof, slim, rugged, GPS, always-on
   fitness tracker @ 60: slim, waterproof, GPS, lightweight, screenless
@@ -291,8 +291,7 @@ def _draw_queries(rng: Generator, words: _Words, queries: int) -> _Queries:
     budget = np.where(rng.random(queries) < 0.10 + 0.35 * sensitivity, budget, np.inf)
     style = rng.random(queries)
     texts = [
-        _query_text(words, *row)
-        for row in zip(noun, adjectives, brand, use, budget, sensitivity, style, strict=True)
+        _query_text(words, *row) for row in zip(noun, adjectives, brand, use, budget, sensitivity, style, strict=True)
     ]
     details = named + (brand >= 0) + (use >= 0) + np.isfinite(budget)
     columns = {
@@ -532,28 +531,28 @@ def _demand(x: Columns, relevance: Array, reputation: Array) -> Columns:
         0.26 * relevance
         + 2.2 * np.sqrt(x["discount"]) * (0.2 + 1.2 * thrift)
         + 1.5 * np.sqrt(x["promo_words"]) * (0.25 + thrift) * (1.2 - 0.4 * x["product_tier"])
-        + 2.0 * x["image_quality"] * (0.4 + 0.8 * x["device_mobile"])
+        + 2.0 * (x["image_quality"] - 0.5) * (0.4 + 0.8 * x["device_mobile"])
         - 1.0 * np.square(np.maximum(x["image_quality"] - 0.6, 0)) * x["promo_words"]
         + 10.0 * np.minimum(x["historical_ctr"], 0.12)
-        + crowd * popular
+        + crowd * (popular - 1.2)
         - 1.2 * dear * sensitivity
         + 0.3 * dear * (x["product_tier"] == 2) * (1 - sensitivity)
     )
     conviction = (
-        -1.7
+        -1.3
         + 0.30 * relevance
-        - 1.8 * x["price_vs_category_log"] * (0.3 + 1.2 * sensitivity)
+        - 1.8 * (x["price_vs_category_log"] + 0.2) * (0.3 + 1.2 * sensitivity)
         + 3.2 * reputation
         + 1.2 * x["free_shipping"]
         - 0.12 * np.square(np.maximum(x["shipping_days"] - 2.0, 0)) * (1.1 - 0.5 * x["free_shipping"])
         - 0.5 * x["refurbished"]
-        - 1.3 * x["promo_words"] * (1.2 - sensitivity)
+        - 1.3 * (x["promo_words"] - 0.5) * (1.2 - sensitivity)
         - 3.5 * (x["image_quality"] - 0.5)
         - 0.9 * np.minimum(x["over_budget_log"], 1.0)
     )
     volume = np.exp(0.30 * (x["query_frequency_log"] - 6.5))
     return {
-        "click_rate": 0.095 * volume * np.exp(attraction - 1.5),
+        "click_rate": 0.066 * volume * np.exp(attraction),
         "buy_given_click": _sigmoid(conviction),
         "logging_score": 0.22 * relevance + 0.35 * popular + 4.0 * np.minimum(x["historical_ctr"], 0.15),
     }
@@ -586,9 +585,9 @@ def _quality(x: Columns, trust: Array, reputation: Array) -> Columns:
 def _freshness(x: Columns) -> Columns:
     """How new the offer feels, 0 to 10: newly listed (premium goods stay new longer), lately renewed, or taking off."""
     lasting = 30.0 * 2.2 ** x["product_tier"] * (1.0 + 0.5 * x["device_mobile"])
-    new = 6.5 * np.exp(-x["days_listed"] / lasting) * (1 - 0.6 * x["refurbished"])
+    new = 7.0 * np.exp(-x["days_listed"] / lasting) * (1 - 0.6 * x["refurbished"])
     renewed = 2.5 * np.exp(-x["days_since_update"] / 8.0) * (x["image_count"] >= 4)
-    rising = 2.5 * _sigmoid(2.0 * (np.log1p(x["sales_30d"]) - 0.6 * np.log1p(x["rating_count"]) - 0.6))
+    rising = 1.8 * _sigmoid(2.0 * (np.log1p(x["sales_30d"]) - 0.6 * np.log1p(x["rating_count"]) - 0.6))
     return {"freshness_mean": new + renewed + rising, "freshness_sd": 1.5 + 0.12 * new}
 
 
@@ -704,8 +703,8 @@ def make_demo(
 ) -> RankData:
     """Write the demo data set to the folder `out` and open it; the same arguments give the same data.
 
-    `progress` is called with a sentence before each step. Raises ConfigError on too few queries or a negative seed, and
-    what `write_folder` raises where `out` cannot be written.
+    `progress` is called with what comes next, the steps done and the steps in all. Raises ConfigError on too few queries
+    or a negative seed, and what `write_folder` raises where `out` cannot be written.
     """
     problems = []
     if queries < MIN_QUERIES:
@@ -714,11 +713,11 @@ def make_demo(
         problems.append(f"A seed is a whole number from 0; got {seed}.")
     if problems:
         raise ConfigError(problems)
-    say = progress or (lambda _: None)
-    say(f"simulating {queries} queries")
+    say = progress or (lambda *_: None)
+    say(f"simulating {queries:,} queries", 0, 2)
     log = _simulate(queries, seed)
-    say(f"writing {len(log.titles)} offers")
-    return write_folder(
+    say(f"writing {len(log.titles):,} offers", 1, 2)
+    data = write_folder(
         out,
         columns=log.columns,
         sizes=log.sizes,
@@ -732,6 +731,8 @@ def make_demo(
         split_how={"how": "random 60/20/20", "seed": seed},
         tables={TRUTH_FILE: pa.table({name: log.truth[name] for name in TRUTH})},
     )
+    say("done", 2, 2)
+    return data
 
 
 @dataclass(frozen=True)
@@ -763,28 +764,36 @@ def demo_origin(queries: int = DEFAULT_QUERIES, seed: int = DEFAULT_SEED) -> dic
     return {"kind": "demo", "queries": queries, "seed": seed, "generator_version": GENERATOR_VERSION}
 
 
-def ensure_demo(origin: dict[str, Any], cache: str | Path | None = None) -> Path:
+def ensure_demo(origin: dict[str, Any], cache: str | Path | None = None, progress: Progress | None = None) -> Path:
     """The demo data folder of `origin` in the user's cache, made first if it is missing or damaged.
 
-    `cache` is by default `hyperdpo` under XDG_CACHE_HOME or ~/.cache. Several processes may ask at once: each makes its
-    own copy and the first to finish is kept. Raises DataError for an origin this version of the generator cannot make.
+    `cache` is by default HYPERDPO_CACHE, or `hyperdpo` under XDG_CACHE_HOME or ~/.cache. Several processes may ask at
+    once: each makes its own copy and one is kept. Raises DataError for an origin this version of the generator cannot
+    make, and where the cache cannot be written.
     """
     queries, seed = _checked_origin(origin)
     root = Path(cache) if cache is not None else _user_cache()
     folder = root / f"demo-v{GENERATOR_VERSION}-{queries}-queries-seed-{seed}"
     if _is_demo(folder, origin):
         return folder
-    root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".demo-", dir=root) as scratch:
-        make_demo(Path(scratch) / "data", queries, seed)
-        _put_in_place(Path(scratch), folder, origin)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".demo-", dir=root) as scratch:
+            make_demo(Path(scratch) / "data", queries, seed, progress)
+            _put_in_place(Path(scratch), folder, origin)
+    except OSError as error:
+        raise DataError(
+            f"The demo data could not be written to {root} ({error.strerror or error}); set HYPERDPO_CACHE to a folder "
+            "you may write to."
+        ) from error
     return folder
 
 
 def _put_in_place(scratch: Path, folder: Path, origin: dict[str, Any]) -> None:
     """Move `scratch`/data to `folder`, unless another process has put the same data there meanwhile."""
     if folder.exists() and not _is_demo(folder, origin):
-        folder.rename(scratch / "damaged")
+        with contextlib.suppress(FileNotFoundError):  # another process cleared it away first
+            folder.rename(scratch / "damaged")
     try:
         (scratch / "data").rename(folder)
     except OSError:  # a folder with files in it is never overwritten by a rename
@@ -796,7 +805,7 @@ def _is_demo(folder: Path, origin: dict[str, Any]) -> bool:
     try:
         data = open_data(folder)
         _read_truth(data)
-    except (DataError, RunError, OSError):
+    except (DataError, ConfigError, OSError):
         return False
     return data.manifest.get("origin") == origin
 
@@ -821,6 +830,8 @@ def _checked_origin(origin: dict[str, Any]) -> tuple[int, int]:
 
 
 def _user_cache() -> Path:
+    if "HYPERDPO_CACHE" in os.environ:
+        return Path(os.environ["HYPERDPO_CACHE"])
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hyperdpo"
 
 
@@ -849,7 +860,7 @@ def _read_truth(data: RankData) -> Columns:
         )
     if origin.get("generator_version") != GENERATOR_VERSION:
         raise DataError(
-            f"{data.path} was made by generator version {origin.get('generator_version')!r}; the oracle of this package "
+            f"{data.path} was made by generator version {origin.get('generator_version')!r}; this package's oracle "
             f"is for version {GENERATOR_VERSION}. Make the data again with `hyperdpo data demo`."
         )
     try:
@@ -933,8 +944,17 @@ def oracle(
             known = _expect(objective, padded, draws, k, (seed, number))
             p[rows, j], rho[chunk, j], gain[rows, j] = known.p[padded.mask], known.rho, known.gain[padded.mask]
         main_gain[rows] = _expect(data.task.main, padded, draws, k, (seed, number), targets=False).gain[padded.mask]
-    tensors = (torch.from_numpy(values) for values in (p, rho, gain, main_gain))
-    return Oracle(chosen, *tensors, lists.offsets, lists.query_index, k, draws)
+    return Oracle(
+        chosen,
+        p=torch.from_numpy(p),
+        rho=torch.from_numpy(rho),
+        gain=torch.from_numpy(gain),
+        main_gain=torch.from_numpy(main_gain),
+        offsets=lists.offsets,
+        query_index=lists.query_index,
+        k=k,
+        draws=draws,
+    )
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ queries.arrow  qid, offset, size, split (0 train, 1 validation, 2 test), and opt
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
@@ -96,12 +97,29 @@ class RankData:
         A string is a column, an objective declared before, or the grammar of `Objective.parse`. Columns given a role
         leave the features; a column that had a role does not become a feature. Raises ConfigError (see `task.declare`).
         """
-        task = declare(self.columns, main, objectives, base_column, self.task)
-        return RankData(self.path, self.manifest, task, self._items, self._queries)
+        return self.with_exact_task(declare(self.columns, main, objectives, base_column, self.task))
 
     def with_exact_task(self, task: Task) -> RankData:
         """The same data under another run's roles, whose columns the caller has checked to be here."""
-        return RankData(self.path, self.manifest, task, self._items, self._queries)
+        other = copy.copy(self)
+        other.task = task
+        return other
+
+    def with_split(self, split: np.ndarray) -> RankData:
+        """The same data split another way, as cross-validation needs; `split` (Q,) holds indices into SPLITS.
+
+        The fingerprint changes with it, so that runs on different folds are never taken for comparable ones. Raises
+        ConfigError for another length or other values.
+        """
+        if split.shape != (self.n_queries,) or not np.isin(split, range(len(SPLITS))).all():
+            raise ConfigError(
+                f"A split names one of {SPLITS} (as 0, 1, 2) for each of the {self.n_queries} queries; got an array of "
+                f"shape {split.shape} with the values {np.unique(split)[:5].tolist()}."
+            )
+        other = copy.copy(self)
+        other.split = split.astype(np.uint8)
+        other.fingerprint = hashlib.sha256(self.fingerprint.encode() + other.split.tobytes()).hexdigest()
+        return other
 
     def queries(self, split: str = ALL) -> Array:
         """Numbers of the queries of 'train', 'validation' or 'test', or of 'all'; ascending int64."""

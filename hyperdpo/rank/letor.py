@@ -189,7 +189,8 @@ def _scan_line(
         second = _quote(tokens[1]) if len(tokens) > 1 else "nothing"
         wrong.append(f"the query id is missing; the second field should be qid:QUERY, got {second}.")
     previous = 0
-    for token in tokens[2 if qid else 1 :]:
+    is_feature = len(tokens) > 1 and _INTEGER.fullmatch(tokens[1].partition(b":")[0])
+    for token in tokens[1 if is_feature else 2 :]:
         index, value, problem = _feature(token, previous)
         if problem:
             wrong.append(problem)

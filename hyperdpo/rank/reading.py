@@ -156,6 +156,7 @@ class QueryOrder:
         self.texts: list[str] = []
         self.reader_of: list[int] = []
         self._first_rows: list[int] = []
+        self._last: tuple[int, str] | None = None
         self._number: dict[str, int] = {}
         self._readers: list[Reader] = []
         self._twice: list[tuple[int, int, int]] = []
@@ -169,7 +170,8 @@ class QueryOrder:
         texts = block.query_texts or block.run_qids
         for qid, size, text in zip(block.run_qids, block.run_sizes.tolist(), texts, strict=True):
             number = self._number.get(qid)
-            if number is not None and number == len(self.qids) - 1 and self.reader_of[number] == here:
+            adjacent, self._last = self._last == (here, qid), (here, qid)
+            if number is not None and adjacent:
                 self.sizes[number] += size
             elif number is not None:
                 self._twice.append((number, here, row))

@@ -30,7 +30,8 @@ from hyperdpo.rank.reading import (
 
 QID_NAMES = ("qid", "query_id", "session_id", "search_id", "srch_id", "impression_id", "list_id", "query", "user_id")
 TEXT_NAMES = ("title", "item_title", "name", "description", "url", "docid", "doc_id", "item_id", "product_id")
-"""Columns of these names are shown to people and are never numbers, also where every cell is one."""
+"""Columns of these names are shown to people and are never numbers, also where every cell is one. Nor are ids that are
+not the query id (user_id beside query_id)."""
 MAYBE_TEXT_NAMES = ("price", "brand", "category")
 """These are texts only where the first rows are not all numbers."""
 QUERY_TEXT_NAMES = ("query_text", "query", "text")
@@ -65,6 +66,8 @@ class TableReader:
         before, row = len(self._problems.messages), 0
         try:
             for frame in self._frames():
+                if frame.empty:
+                    continue
                 if row == 0:
                     self._assign(frame)
                 block = self._block(frame, row)
@@ -94,30 +97,36 @@ class TableReader:
         with opened(self.file) as stream:
             names = self._header(stream.content.readline(), separator)
         self._find_qid(names)
-        strings = {self.qid, *TEXT_NAMES, *MAYBE_TEXT_NAMES, *QUERY_TEXT_NAMES}
+        strings = {*QID_NAMES, self.qid, *TEXT_NAMES, *MAYBE_TEXT_NAMES, *QUERY_TEXT_NAMES}
         with opened(self.file) as stream:
-            frames = pd.read_csv(
-                stream.content,
-                sep=separator,
-                encoding="utf-8-sig",
-                dtype={name: str for name in names if name in strings},
-                index_col=False,
-                keep_default_na=False,
-                low_memory=False,
-                chunksize=max(1_000, CELLS_AT_ONCE // len(names)),
-            )
-            while (frame := self._next(frames)) is not None:
+            with self._explained():
+                frames = pd.read_csv(
+                    stream.content,
+                    sep=separator,
+                    encoding="utf-8-sig",
+                    dtype={name: str for name in names if name in strings},
+                    index_col=False,
+                    keep_default_na=False,
+                    low_memory=False,
+                    chunksize=max(1_000, CELLS_AT_ONCE // len(names)),
+                )
+            while True:
+                with self._explained():
+                    frame = next(frames, None)
+                if frame is None:
+                    return
                 yield frame
                 if self._progress:
                     self._progress(self.file.name, stream.position(), self.file.stat().st_size)
 
-    def _next(self, frames: Iterator[pd.DataFrame]) -> pd.DataFrame | None:
-        """The next rows, None at the end. Raises DataError for rows with too many cells, open quotes, or not UTF-8."""
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Raises DataError for what pandas says of rows with too many cells, open quotes, or other encodings."""
         with warnings.catch_warnings():
             # Where every row has a cell too many, pandas drops it with a warning only.
             warnings.simplefilter("error", pd.errors.ParserWarning)
             try:
-                return next(frames, None)
+                yield
             except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
                 raise DataError(
                     f"{self.file.name} is not a regular table ({str(error).strip()}); give every row as many cells as "
@@ -214,9 +223,9 @@ class TableReader:
         if self._like is not None:
             self._assign_like(self._like, names)
             return
-        self.texts = [name for name in names if name in TEXT_NAMES]
-        self.texts += [name for name in names if name in MAYBE_TEXT_NAMES and not _all_numbers(frame[name])]
         shown = [n for n in names if n in QUERY_TEXT_NAMES and (n != "query" or not _all_numbers(frame[n]))]
+        self.texts = [name for name in names if name in (*TEXT_NAMES, *QID_NAMES) and name not in shown]
+        self.texts += [name for name in names if name in MAYBE_TEXT_NAMES and not _all_numbers(frame[name])]
         self.query_text = shown[0] if shown else None
         self.numeric = [name for name in names if name not in {*self.texts, *shown}]
         if len(self.numeric) > MAX_COLUMNS:
@@ -297,6 +306,6 @@ def _why(value: object) -> str:
     if value is None or value is pd.NA or text.lower().lstrip("+-") in ("nan", "inf", "infinity", "na", "<na>"):
         return f"got {text!r}; values must be finite: leave the row out or put a number."
     with contextlib.suppress(ValueError):
-        if abs(float(text)) > np.finfo(np.float32).max:
+        if abs(float(text)) > float(np.finfo(np.float32).max):
             return f"{text[:40]!r} is beyond the range of a 32-bit float; rescale the column."
     return f"{text[:40]!r} is not a number; put a number, or leave the column out."

@@ -29,6 +29,8 @@ from hyperdpo.training import FitConfig, fit, make_accelerator, seed_torch
 from hyperdpo.weights import check_beta, grid
 
 TRAINING = "training"
+DEFAULT_NET = NetConfig(dropout=0.2)  # chosen on validation, see benchmarks/NOTES.md
+DEFAULT_FIT = FitConfig(epochs=15, patience=6)
 MIN_LISTS = 3
 
 
@@ -51,8 +53,8 @@ class RankConfig:
 
     method: MethodConfig = field(default_factory=MethodConfig)
     parametrisation: str = "mixture"
-    net: NetConfig = field(default_factory=NetConfig)
-    fit: FitConfig = field(default_factory=FitConfig)
+    net: NetConfig = DEFAULT_NET
+    fit: FitConfig = DEFAULT_FIT
     base: str = "transformer"
     base_fit: FitConfig = BASE_FIT
     beta: tuple[float, ...] = (1.0,)
@@ -63,6 +65,8 @@ class RankConfig:
     def resolve(self, m: int) -> RankConfig:
         """The config for m objectives: beta spelled out, DPO-LS on a residual. Raises ConfigError, all problems at once."""
         check_kind(self.base)
+        if self.seed < 0:
+            raise ConfigError(f"A seed is a whole number of 0 or more; got {self.seed}.")
         if self.k < 1:
             raise ConfigError(f"NDCG@k needs k of 1 or more; got {self.k}.")
         beta = check_beta(list(self.beta), m)
@@ -105,10 +109,17 @@ def train(
     config = config.resolve(data.task.m)
     accelerator = accelerator or make_accelerator(device)
     main_process = accelerator.is_main_process
-    _prepare_folder(out, plan(data, config), resume=resume, overwrite=overwrite, write=main_process)
+    wanted = plan(data, config)
+    _check_folder(out, wanted, resume=resume, overwrite=overwrite)
+    accelerator.wait_for_everyone()  # no process writes before every process has looked
+    if main_process:
+        _begin_folder(out, wanted, overwrite=overwrite)
     accelerator.wait_for_everyone()
     if (out / "manifest.json").exists():
-        log(f"{out} is already finished")
+        if main_process:
+            log(f"{out} is already trained")
+            _finish(RankRun(out), data, accelerator, log)
+        accelerator.wait_for_everyone()
         return RankRun(out)
     trainer = _Trainer(data, config, out / TRAINING, accelerator, log if main_process else (lambda line: None), tick)
     base = trainer.fit_base()
@@ -122,12 +133,18 @@ def train(
             base=base.state()[1],
             base_text=base.state()[2],
         )
-        run = RankRun(out)
-        log("measuring the fronts on the test split")
-        evaluate_run(run, data, device=accelerator.device, save=True)
-        shutil.rmtree(out / TRAINING, ignore_errors=True)
+        _finish(RankRun(out), data, accelerator, log)
     accelerator.wait_for_everyone()
     return RankRun(out)
+
+
+def _finish(run: RankRun, data: RankData, accelerator: Accelerator, log: Callable[[str], None]) -> None:
+    """Measure a trained run's fronts, unless that was done; the training's state goes last, so a kill here is mended."""
+    training = run.folder.path / TRAINING
+    if training.is_dir():
+        log("measuring the fronts on the test split")
+        evaluate_run(run, data, device=accelerator.device, save=True)
+        shutil.rmtree(training, ignore_errors=True)
 
 
 def plan(data: RankData, config: RankConfig) -> dict[str, Any]:
@@ -148,27 +165,45 @@ def plan(data: RankData, config: RankConfig) -> dict[str, Any]:
     }
 
 
-def _prepare_folder(out: Path, wanted: dict[str, Any], *, resume: bool, overwrite: bool, write: bool) -> None:
+def _check_folder(out: Path, wanted: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
+    """Raises RunError where `out` cannot be begun, resumed or overwritten as asked. Changes nothing."""
     plan_file = out / TRAINING / "plan.json"
     finished, begun = (out / "manifest.json").exists(), plan_file.exists()
-    if (finished or begun) and overwrite:
-        if write:
-            for path in (out / TRAINING, *(p for p in out.glob("*") if p.is_file())):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-        finished = begun = False
+    if overwrite and (finished or begun):
+        return
     if (finished or begun) and not resume:
         what = "a finished run" if finished else "an interrupted training"
         raise RunError(f"{out} holds {what}; add --resume to go on with it or --overwrite to start again.")
     if begun:
-        kept = json.loads(plan_file.read_text("utf-8"))
+        kept = _read_plan(plan_file)
         changed = [f"{k}: {kept.get(k)!r} then, {v!r} now" for k, v in wanted.items() if kept.get(k) != _plain(v)]
         if changed:
             raise RunError([f"{out} cannot be resumed, because the command has changed since:", *changed])
-    elif not finished:
-        if out.exists() and any(p for p in out.iterdir() if p.name != TRAINING):
-            raise RunError(f"{out} exists and is not a run folder; choose another --out.")
-        if write:
-            write_json(plan_file, wanted)
+    elif not finished and out.exists() and (not out.is_dir() or any(p.name != TRAINING for p in out.iterdir())):
+        raise RunError(f"{out} exists and is not a run folder; choose another --out.")
+
+
+def _begin_folder(out: Path, wanted: dict[str, Any], *, overwrite: bool) -> None:
+    """Remove what is to be overwritten and note the plan of a new training."""
+    plan_file = out / TRAINING / "plan.json"
+    if overwrite and out.is_dir():
+        (out / "manifest.json").unlink(missing_ok=True)  # first: without it nobody takes the rest for a run
+        shutil.rmtree(out / TRAINING, ignore_errors=True)
+        for path in out.glob("*"):
+            if path.is_file():
+                path.unlink()
+    if not plan_file.exists() and not (out / "manifest.json").exists():
+        write_json(plan_file, wanted)
+
+
+def _read_plan(file: Path) -> dict[str, Any]:
+    try:
+        kept = json.loads(file.read_text("utf-8"))
+        if isinstance(kept, dict):
+            return kept
+    except (OSError, ValueError):
+        pass
+    raise RunError(f"{file} cannot be read; use --overwrite to start this training again.")
 
 
 def _plain(value: Any) -> Any:

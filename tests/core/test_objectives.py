@@ -147,8 +147,11 @@ def test_constant_labels_give_a_uniform_informative_distribution() -> None:
 
 @pytest.mark.parametrize("value", [0.1, 576694.0, 1e-3, 123456.7])
 def test_rounding_does_not_make_a_constant_list_informative(value: float) -> None:
-    t, _ = Objective("q", "q", temperature=0.01).targets(*row(*[value] * 7))
-    assert t[0].tolist() == pytest.approx([1 / 7] * 7, abs=1e-3)
+    """0.1 + 0.2 is not 0.3: a difference in the last digit must not become a deviation of one."""
+    labels = torch.full((1, 7), value)
+    labels[0, 6] = torch.nextafter(labels[0, 6], torch.tensor(torch.inf))
+    t, _ = Objective("q", "q").targets(labels, torch.ones(1, 7, dtype=torch.bool))
+    assert t[0].tolist() == pytest.approx([1 / 7] * 7, abs=0.01)
 
 
 def test_a_fully_padded_list_is_uninformative() -> None:

@@ -155,9 +155,7 @@ def test_interrupted_at_every_single_step_equals_uninterrupted(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("step", [2, STEPS, STEPS + 3, 3 * STEPS + 4])
-def test_resumed_after_a_kill_equals_uninterrupted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
-) -> None:
+def test_resumed_after_a_kill_equals_uninterrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """What a kill leaves is the last state on disk: a copy taken midway."""
     whole, _ = run()
     monkeypatch.setattr(training, "SAVE_EVERY_SECONDS", -1.0)
@@ -231,38 +229,71 @@ def test_fit_works_outside_the_main_thread() -> None:
 TWO_PROCESSES = """
     import sys
     sys.path.insert(0, {folder!r})
+    import os
+    import signal
+    from pathlib import Path
     import torch
     torch.set_num_threads(1)
     from safetensors.torch import save_file
     from test_training import CONFIG, Rows, net, step_loss, validate
+    from hyperdpo.errors import Interrupted
     from hyperdpo.training import fit, make_accelerator
 
     accelerator = make_accelerator("cpu")
     assert accelerator.num_processes == 2
     model = net()
     model[2].p = 0.0
-    result = fit(model, step_loss, Rows(), validate, CONFIG, seed=1, accelerator=accelerator)
-    if accelerator.is_main_process:
-        save_file(model.state_dict(), sys.argv[1], {{"train": str(result.history[-1]["train"])}})
+    out, state = Path(sys.argv[1]), Path(sys.argv[2])
+
+    def tick(done, total, loss):
+        if done == 7 and accelerator.process_index == 1 and sys.argv[3] == "interrupt":
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGTERM)  # launchers repeat a signal
+
+    try:
+        fit(model, step_loss, Rows(), validate, CONFIG, seed=1, accelerator=accelerator, state=state, tick=tick)
+    except Interrupted as error:
+        out.with_suffix(f".{{accelerator.process_index}}").write_text(str(error))
+    else:
+        if accelerator.is_main_process:
+            save_file(model.state_dict(), out)
     accelerator.end_training()
 """
 
 
-def test_two_processes_equal_one(tmp_path: Path) -> None:
-    model = net()
-    model[2].p = 0.0  # dropout cannot be the same on other shares
-    fit(model, step_loss, Rows(), validate, CONFIG, seed=1)
+def two_processes(tmp_path: Path, what: str) -> None:
     script = tmp_path / "two.py"
     script.write_text(textwrap.dedent(TWO_PROCESSES.format(folder=str(Path(__file__).parent))))
     # torchrun, because `accelerate launch --cpu` starts several processes under mpirun only.
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(training.__file__).parents[1])}
     done = subprocess.run(
-        [*command, str(script), str(tmp_path / "out")], capture_output=True, text=True, env=environment, timeout=240
-    )
+        [*command, str(tmp_path / "out"), str(tmp_path / "fit.state"), what],
+        capture_output=True, text=True, env=environment, timeout=240,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    for name, value in load_file(tmp_path / "out").items():
+
+
+def assert_equals_one_process(path: Path) -> None:
+    model = net()
+    model[2].p = 0.0  # dropout cannot be the same on other shares
+    fit(model, step_loss, Rows(), validate, CONFIG, seed=1)
+    for name, value in load_file(path).items():
         assert torch.allclose(value, model.state_dict()[name], atol=1e-5), name
+
+
+def test_two_processes_equal_one(tmp_path: Path) -> None:
+    two_processes(tmp_path, "whole")
+    assert_equals_one_process(tmp_path / "out")
+
+
+def test_one_of_two_processes_is_asked_to_stop(tmp_path: Path) -> None:
+    """Both stop at the same step, the state is saved, and both go on from it."""
+    two_processes(tmp_path, "interrupt")
+    assert "stopped (in another process) at epoch 1, step 2" in (tmp_path / "out.0").read_text()
+    assert "stopped (SIGINT) at epoch 1, step 2" in (tmp_path / "out.1").read_text()
+    two_processes(tmp_path, "whole")
+    assert_equals_one_process(tmp_path / "out")
 
 
 # --- early stopping and averaging ------------------------------------------------------------------------------------

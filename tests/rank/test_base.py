@@ -133,7 +133,7 @@ def test_unknown_kinds(kind: str) -> None:
 def test_a_base_that_is_constant_within_every_list() -> None:
     train, validation = splits()
     train.lists = replace(train.lists, base=torch.ones(len(train.lists.labels)))
-    with pytest.raises(ConfigError, match="gives every item of a list the same score .* choose another base"):
+    with pytest.raises(ConfigError, match=r"gives every item of a list the same score .* choose another base"):
         fit_base("column:score", train, validation, seed=0, accelerator=make_accelerator("cpu"))
 
 
@@ -146,7 +146,9 @@ def test_a_column_that_the_lists_do_not_carry() -> None:
 def test_lightgbm_needs_whole_grades() -> None:
     train, validation = splits()
     train.lists.labels[3, 0] = 1.5
-    with pytest.raises(ConfigError, match=r"whole-number grades from 0 to 10,000 as main label; got values such as 1.5"):
+    with pytest.raises(
+        ConfigError, match=r"whole-number grades from 0 to 10,000 as main label; got values such as 1.5"
+    ):
         fit_base("lightgbm", train, validation, seed=0, accelerator=make_accelerator("cpu"))
 
 

@@ -152,7 +152,7 @@ def test_a_scale_that_is_not_positive_is_refused(c: float) -> None:
 
 
 def test_weights_off_the_simplex_are_refused() -> None:
-    with pytest.raises(WeightsError, match="which sum to 1.2"):
+    with pytest.raises(WeightsError, match=r"which sum to 1\.2"):
         live().point([0.6, 0.6])
 
 

@@ -75,9 +75,7 @@ def test_pads_never_touch_real_items(parametrisation: str, use_base: bool) -> No
     features, base, mask = inputs()
     before = model(features, base, mask, W)
     junk = torch.randn(3, 6, 4, generator=torch.Generator().manual_seed(9)) * 1e3
-    other = model(
-        features.where(mask[..., None], junk), base.where(mask, torch.full_like(base, 77.0)), mask, W
-    )
+    other = model(features.where(mask[..., None], junk), base.where(mask, torch.full_like(base, 77.0)), mask, W)
     assert torch.equal(before, other)
     assert not before[~mask].any(), "0 on pads"
     wide = torch.cat([features, junk], 1), torch.cat([base, base], 1), torch.cat([mask, torch.zeros_like(mask)], 1)
@@ -200,11 +198,8 @@ def test_separable_models_are_the_closed_form_of_their_heads(parametrisation: st
     for i in range(3):
         n = int(mask[i].sum())
         p = torch.softmax(logits[i, :n], 0)
-        if parametrisation == "mixture":
-            expected = (p @ W).log() / BETA[0]
-        else:
-            expected = (p.log() @ W) / BETA[0]
-        assert torch.allclose(residual[i, :n], expected, atol=1e-4)
+        expected = (p @ W).log() if parametrisation == "mixture" else p.log() @ W
+        assert torch.allclose(residual[i, :n], expected / BETA[0], atol=1e-4)
 
 
 @pytest.mark.parametrize("parametrisation", SEPARABLE)
@@ -246,13 +241,17 @@ def test_beta_is_not_part_of_the_saved_weights() -> None:
 
 
 def test_unknown_parametrisations_name_the_nearest() -> None:
-    with pytest.raises(ConfigError, match=r"called 'mixtur' \(did you mean 'mixture'\?\); there are mixture, geometric"):
+    with pytest.raises(
+        ConfigError, match=r"called 'mixtur' \(did you mean 'mixture'\?\); there are mixture, geometric"
+    ):
         Ranker(4, 2, "mixtur", SMALL, BETA)
 
 
 @pytest.mark.parametrize("parametrisation", SEPARABLE)
 def test_closed_forms_need_one_beta(parametrisation: str) -> None:
-    with pytest.raises(ConfigError, match=rf"The {parametrisation} needs one common beta; got \(0.5, 1.0\); use --param"):
+    with pytest.raises(
+        ConfigError, match=rf"The {parametrisation} needs one common beta; got \(0.5, 1.0\); use --param"
+    ):
         Ranker(4, 2, parametrisation, SMALL, (0.5, 1.0))
     Ranker(4, 2, "film", SMALL, (0.5, 1.0))
 
@@ -263,7 +262,8 @@ def test_only_separable_models_have_all_corners_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "fields", [{"width": 10, "heads": 4}, {"width": 0}, {"heads": 0}, {"layers": -1}, {"dropout": 1.0}, {"dropout": -0.1}]
+    "fields",
+    [{"width": 10, "heads": 4}, {"width": 0}, {"heads": 0}, {"layers": -1}, {"dropout": 1.0}, {"dropout": -0.1}],
 )
 def test_sizes_that_cannot_work(fields: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="got"):
