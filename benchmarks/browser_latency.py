@@ -1,9 +1,9 @@
-"""Key press on a slider to the updated chart, in a real browser: the dashboard against an otherwise empty Streamlit app.
+"""Key press on a slider to the updated chart, in a browser: the dashboard against an otherwise empty Streamlit app.
 
     python benchmarks/browser_latency.py [--run RUN] [--presses 20]
 
-Both apps run at once and are pressed in turn, so that whatever else the machine does falls on both alike. The clock is the
-browser's own: from the keydown event to the moment the chart is drawn differently. The empty app is a
+Both apps run at once and are pressed in turn, so that whatever else the machine does falls on both alike. The clock is
+the browser's own: from the keydown event to the moment the chart is drawn differently. The empty app is a
 slider and a chart with one moving point.
 """
 
@@ -44,8 +44,8 @@ point = {"type": "scatter", "mode": "markers", "x": [value], "y": [value], "name
 axis = {"range": [0, 100]}
 st.plotly_chart({"data": [point], "layout": {"xaxis": axis, "yaxis": axis}}, key="chart")
 """
-# Notes the milliseconds from the next keydown to the first change of what the chart draws. Not by animation frames, which a
-# headless browser gives when it likes.
+# Notes the milliseconds from the next keydown to the first change of what the chart draws. Not by animation frames,
+# which a headless browser gives when it likes.
 ARM = """
 () => {
   const drawn = () => {
@@ -62,7 +62,8 @@ ARM = """
     window.measured = performance.now() - pressed;
     watcher.disconnect();
   });
-  watcher.observe(document.body, { subtree: true, childList: true, attributes: true });
+  const everything = { subtree: true, childList: true, attributes: true };
+  watcher.observe(document.body, everything);
 }
 """
 

@@ -1,6 +1,6 @@
 """What must hold exactly, as figures: parameter counts, loss identities, the mixture's optimality, NDCG, hypervolume.
 
-    python benchmarks/exact.py
+python benchmarks/exact.py
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ def scale_gap(generator: torch.Generator) -> float:
     worst = 0.0
     for c in (0.1, 0.5, 2.0, 10.0):
         moved = scaled_scores(base, residual, c) - base
-        difference = listwise_loss(moved, targets, mask, beta=0.8 * c) - listwise_loss(residual, targets, mask, beta=0.8)
+        difference = listwise_loss(moved, targets, mask, beta=0.8 * c) - listwise_loss(
+            residual, targets, mask, beta=0.8
+        )
         worst = max(worst, float(difference.abs().max()))
     return worst
 

@@ -107,7 +107,9 @@ def unit(case: Case, data_folder: Path, fold: int, seed: int, out: Path) -> str:
     os.replace(temporary, out)
     for folder in folders.values():
         shutil.rmtree(folder, ignore_errors=True)
-    return f"{case.name} fold {fold} seed {seed}: " + ", ".join(f"{m} {float(kept[f'{m}/seconds']):.0f} s" for m in METHODS)
+    return f"{case.name} fold {fold} seed {seed}: " + ", ".join(
+        f"{m} {float(kept[f'{m}/seconds']):.0f} s" for m in METHODS
+    )
 
 
 def _run(task: tuple[Case, Path, int, int, Path]) -> str:

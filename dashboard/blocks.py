@@ -1,4 +1,4 @@
-"""Pure: pieces of the page as HTML, every text from data escaped. Colours: from charts.py, or the page's text colour."""
+"""Pure: pieces of the page as HTML, every text from data escaped. Colours: charts.py's, or the page's own."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def figures_table(
 
 
 def fronts_table(curves: Sequence[Curve], reading: Reading | None, scale: float, k: int) -> str:
-    """What each curve reaches and what it cost; in the middle the paper's Figure 2, the main objective's mean and spread."""
+    """What each curve reaches and what it cost; in the middle, as in Figure 2, the main objective's mean and spread."""
     main = curves[0].front.main if curves else ""
     head = [
         "front",
@@ -146,8 +146,9 @@ def _fidelity_bar(curve: Curve, axis: tuple[float, float, float, float | None]) 
     if not math.isfinite(front.main_mean):
         return ""
     mean, std = front.main_mean, front.main_std
+    width = f"{200 * std / (high - low):.2f}%"
     marks = [
-        f'<i class="hx-spread" style="left:{at(mean - std)};width:{200 * std / (high - low):.2f}%;background:{colour}"></i>',
+        f'<i class="hx-spread" style="left:{at(mean - std)};width:{width};background:{colour}"></i>',
         f'<i class="hx-mean" style="left:{at(mean)};background:{colour}"></i>',
     ]
     if math.isfinite(base):
@@ -158,12 +159,23 @@ def _fidelity_bar(curve: Curve, axis: tuple[float, float, float, float | None]) 
 
 
 def _swatch(method: str) -> str:
-    """A short piece of the method's line as the chart draws it."""
+    """A short piece of the method's line with its marker, as the chart draws it."""
     look = charts.look(method)
-    if method == "base":
-        return f'<i class="hx-swatch" style="color:{look.colour}" aria-hidden="true">✕</i>'
     style = {"dash": "dashed", "dot": "dotted", "solid": "solid"}.get(look.dash, "dashed")
-    return f'<i class="hx-swatch" style="border-top:3px {style} {look.colour}" aria-hidden="true"></i>'
+    return _key(look.colour, charts.SIGNS.get(look.symbol, "★"), "" if method == "base" else style)
+
+
+def _key(colour: str, sign: str, line: str) -> str:
+    border = f";border-top:2px {line} {colour}" if line else ""
+    return (
+        f'<i class="hx-key" style="color:{colour}" aria-hidden="true"><i style="top:50%{border}"></i><b>{sign}</b></i>'
+    )
+
+
+def legend(entries: Sequence[charts.Entry]) -> str:
+    """The chart's legend; names are escaped already."""
+    rows = [f'<li class="{"hx-you" if e.main else ""}">{_key(e.colour, e.sign, e.line)}{e.words}</li>' for e in entries]
+    return f'<ul class="hx-legend" aria-label="Legend">{"".join(rows)}</ul>'
 
 
 def lists_side_by_side(query: str, base: Sequence[ListItem], now: Sequence[ListItem], main: str) -> str:
@@ -200,7 +212,8 @@ def _move(item: ListItem) -> str:
     if by == 0:
         return '<span class="hx-quiet">=</span>'
     word, sign = ("up", "▲") if by > 0 else ("down", "▼")
-    return f'<span class="hx-{word}"><span aria-hidden="true">{sign}</span>{HAIR}<span class="hx-sr">{word} from </span>{item.base_rank}</span>'
+    arrow = f'<span aria-hidden="true">{sign}</span>{HAIR}<span class="hx-sr">{word} from </span>'
+    return f'<span class="hx-{word}">{arrow}{item.base_rank}</span>'
 
 
 def runs_table(rows: Sequence[Sequence[str]], head: Sequence[str]) -> str:
@@ -236,7 +249,8 @@ def skipped_words(reading: Reading, names: Sequence[str], split: str) -> str:
     total = reading.change[0].queries + reading.change[0].skipped
     out = [f"{c.skipped:,} for {n}" for n, c in zip(names, reading.change, strict=True) if c.skipped]
     rest = f"; without a positive label, so left out: {words.listed(out)}" if out else ""
-    return f"Measured on the {total:,} lists of the {split} split{rest}. Intervals: bootstrap over lists, paired with the base."
+    how = "Intervals: bootstrap over lists, paired with the base."
+    return f"Measured on the {total:,} lists of the {split} split{rest}. {how}"
 
 
 def _row(first: str, cells: Sequence[str], *, data: str = "", escaped: bool = False) -> str:

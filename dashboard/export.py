@@ -18,8 +18,9 @@ from hyperdpo.errors import HyperDPOError
 IMAGES = {"PNG": "image/png", "SVG": "image/svg+xml", "PDF": "application/pdf"}
 MIME = {**IMAGES, "HTML": "text/html", "CSV": "text/csv", "JSON": "application/json"}
 NO_BROWSER = (
-    "Pictures are drawn by a browser on the machine that runs the dashboard, and none (Chrome or Chromium) was found or it "
-    "did not start. The HTML file holds the same chart and opens anywhere; the camera in the chart's own toolbar saves a PNG."
+    "Pictures are drawn by a browser on the machine that runs the dashboard, and none (Chrome or Chromium) was found, "
+    "or it did not start. The HTML file holds the same chart and opens anywhere; the camera in the chart's own toolbar "
+    "saves a PNG."
 )
 
 
@@ -40,7 +41,7 @@ def has_browser() -> bool:
 def picture(figure: Figure, title: str, kind: str) -> bytes:
     """The chart as PNG, SVG or PDF. Raises ExportError where no browser can be started."""
     try:
-        import kaleido
+        import kaleido  # type: ignore[import-untyped]
 
         options = {"format": kind.lower(), "width": 1000, "height": 640, "scale": 2 if kind == "PNG" else 1}
         page = kaleido.PageGenerator(mathjax=False)

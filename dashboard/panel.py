@@ -25,8 +25,8 @@ PINNED, PAINTED = "pin", "painted"
 class PanelState:
     """What the panel shows: the choice, which objectives are locked, and A.
 
-    `epoch` grows when the state changes for another reason than a move of the panel, which then takes it over; `ack` is the
-    number of the last move that was handled.
+    `epoch` grows when the state changes for another reason than a move of the panel, which then takes it over; `ack` is
+    the number of the last move that was handled.
     """
 
     choice: Choice
@@ -37,7 +37,7 @@ class PanelState:
 
 
 def heard(state: PanelState, moved: Any) -> PanelState:
-    """The state after the panel's message `moved`; a message that is foreign or from an earlier epoch changes nothing."""
+    """The state after the panel's message `moved`; one that is foreign or from an earlier epoch changes nothing."""
     if not isinstance(moved, Mapping) or moved.get("epoch") != state.epoch:
         return state
     percent, locked, scale = moved.get("percent"), moved.get("locked"), moved.get("scale")

@@ -137,7 +137,8 @@ def _percent(text: str | None, m: int, key: str, notes: list[str]) -> tuple[int,
             values.append(math.nan)
     if len(values) != m or not all(math.isfinite(v) and v >= 0 for v in values) or not 0 < sum(values) < math.inf:
         notes.append(
-            f"The link's {key}={quoted(text)} is not {m} percentages, one per objective; equal attention is shown instead."
+            f"The link's {key}={quoted(text)} is not {m} percentages, one per objective; equal attention is "
+            "shown instead."
         )
         return None
     return whole_percent(values)

@@ -234,8 +234,8 @@ class LiveRun:
         self.same_data = data.fingerprint == folder.config["data"].get("fingerprint")
         if not self.same_data:
             self.note = (
-                "This is not the data the run was made with: its figures are measured on it now, and the saved fronts of "
-                "other methods are left out."
+                "This is not the data the run was made with: its figures are measured on it now, and the saved fronts "
+                "of other methods are left out."
             )
         self._place(lists, device)
         self.ranges(folder.k)
@@ -437,7 +437,7 @@ class LiveRun:
         )  # fmt: skip
 
     def edge(self, x: str, y: str, scale: float, k: int, points: int = 21) -> tuple[np.ndarray, np.ndarray] | None:
-        """(weights (p, m), NDCG (p, 1 + m)) of one conditioned model between "only x" and "only y"; None for the main."""
+        """Weights (p, m) and NDCG (p, 1 + m) of the model between "only x" and "only y"; None for the main."""
         names = self.saved.objectives
         if x == y or x not in names or y not in names or self.run.trained is not None:
             return None
@@ -641,7 +641,8 @@ def find_data(config: dict[str, Any], given: str | None, say: Callable[[str], No
         say(f"making the demo data again ({origin.get('queries', 0):,} queries)")
         return open_data(ensure_demo(origin))
     raise DataError(
-        f"The data this run was measured on ({config['data'].get('name', 'unnamed')}) is not at {recorded} on this machine."
+        f"The data this run was measured on ({config['data'].get('name', 'unnamed')}) is not at {recorded} on this "
+        "machine."
     )
 
 
@@ -698,7 +699,7 @@ def release_cuda() -> None:
 
 
 def cuda_sentence(device: str) -> str:
-    return f"The memory of {device} ran out, so everything is computed on the CPU; the figures are the same, a little slower."
+    return f"The memory of {device} ran out, so everything is computed on the CPU: the same figures, a little slower."
 
 
 # ---------------------------------------------------------------------------------------------------------------------

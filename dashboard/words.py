@@ -115,8 +115,8 @@ def friendly(error: Exception) -> list[str]:
     if isinstance(error, HyperDPOError):
         return error.problems
     return [
-        f"Something unforeseen went wrong here ({type(error).__name__}: {str(error)[:300]}). The details are in the terminal "
-        "that runs the dashboard. Reload the page, or choose another run."
+        f"Something unforeseen went wrong here ({type(error).__name__}: {str(error)[:300]}). The details are in the "
+        "terminal that runs the dashboard. Reload the page, or choose another run."
     ]
 
 

@@ -1,8 +1,8 @@
 """The command line: `hyperdpo` and `python -m hyperdpo`. Assembly only; what it prints is computed elsewhere.
 
-Each command is a frozen dataclass whose fields are its flags and whose `execute` returns an Answer: one JSON document for
-`--json`, one text for people. Flags that are not given are None, so that a preset lies between them and the defaults.
-torch and the wings are imported when a command runs: `--help` and bad usage answer at once.
+Each command is a frozen dataclass whose fields are its flags and whose `execute` returns an Answer: one JSON document
+for `--json`, one text for people. Flags that are not given are None, so that a preset lies between them and the
+defaults. torch and the wings are imported when a command runs: `--help` and bad usage answer at once.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from importlib import metadata
@@ -81,7 +81,7 @@ ObjectiveFlag = Annotated[
 QidFlag = Annotated[str | None, _flag("Column of the query id in tables.", "COLUMN", "found by its name")]
 
 
-# --- data --------------------------------------------------------------------------------------------------------------
+# --- data -----------------------------------------------------------------------------------------------------------
 
 
 @data_app.command(name="convert")
@@ -144,7 +144,9 @@ class DataDemo:
     def execute(self) -> Answer:
         from hyperdpo.rank.demo import make_demo
 
-        return _data_answer(make_demo(self.out, **_given(self, "queries", "seed"), progress=_say))
+        return _data_answer(
+            make_demo(self.out, **_given(self, "queries", "seed"), progress=lambda what, *counts: _say(what))
+        )
 
 
 def _data_answer(data: RankData) -> Answer:
@@ -194,7 +196,7 @@ def _data_answer(data: RankData) -> Answer:
 
 def _kind(objective: Objective) -> str:
     """How an objective's labels are normalised, in few words."""
-    words = [objective.normalisation]
+    words: list[str] = [objective.normalisation]
     if objective.normalisation == "softmax":
         words.append(f"T {objective.temperature:g}{'' if objective.standardise else ', raw'}")
     if objective.direction == "min":
@@ -204,7 +206,7 @@ def _kind(objective: Objective) -> str:
     return ", ".join(words)
 
 
-# --- train -------------------------------------------------------------------------------------------------------------
+# --- train ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -226,7 +228,7 @@ class NetFlags:
     width: Annotated[int | None, _flag("Hidden width.", "INT", "64")] = None
     layers: Annotated[int | None, _flag("Attention blocks.", "INT", "2")] = None
     heads: Annotated[int | None, _flag("Attention heads.", "INT", "4")] = None
-    dropout: Annotated[float | None, _flag("On block outputs.", "FLOAT", "0.0")] = None
+    dropout: Annotated[float | None, _flag("On block outputs.", "FLOAT", "0.2")] = None
     use_base: Annotated[bool | None, _flag("Whether the base score is one more input.", "True|False", "False")] = None
 
 
@@ -234,8 +236,8 @@ class NetFlags:
 class FitFlags:
     """Budget and optimiser."""
 
-    epochs: Annotated[int | None, _flag("At most this many passes over the training lists.", "INT", "40")] = None
-    patience: Annotated[int | None, _flag("Stop after as many epochs without a better validation.", "INT", "8")] = None
+    epochs: Annotated[int | None, _flag("At most this many passes over the training lists.", "INT", "15")] = None
+    patience: Annotated[int | None, _flag("Stop after as many epochs without a better validation.", "INT", "6")] = None
     batch_size: Annotated[int | None, _flag("Lists a step, over all processes together.", "INT", "32")] = None
     learning_rate: Annotated[float | None, _flag("Peak of the schedule.", "FLOAT", "0.002")] = None
     warmup: Annotated[float | None, _flag("Share of the steps that warm up.", "FLOAT", "0.05")] = None
@@ -248,18 +250,10 @@ class FitFlags:
 class BaseFitFlags:
     """Budget of a transformer base."""
 
-    base_epochs: Annotated[int | None, _flag("At most this many passes.", "INT", "40")] = None
-    base_patience: Annotated[int | None, _flag("Epochs without a better validation.", "INT", "6")] = None
-    base_batch_size: Annotated[int | None, _flag("Lists a step.", "INT", "32")] = None
-    base_learning_rate: Annotated[float | None, _flag("Peak of the schedule.", "FLOAT", "0.001")] = None
-
-
-PAPER: dict[str, dict[str, Any]] = {
-    "rank": {"parametrisation": "scratch"},
-    "method": {"draw": "step"},
-    "fit": {"average": 0.0},
-}
-"""The preset `paper`: beside these, raw softmax labels (no standardising) and the network's default size."""
+    base_epochs: Annotated[int | None, _flag("A transformer base: at most this many passes.", "INT", "40")] = None
+    base_patience: Annotated[int | None, _flag("The base's patience.", "INT", "6")] = None
+    base_batch_size: Annotated[int | None, _flag("The base's lists a step.", "INT", "32")] = None
+    base_learning_rate: Annotated[float | None, _flag("Peak of the base's schedule.", "FLOAT", "0.001")] = None
 
 
 @train_app.command(name="rank")
@@ -340,50 +334,50 @@ class TrainRank:
         return _trained_answer(run) if accelerator.is_main_process else None
 
     def config(self, presets: Sequence[str] = ()) -> RankConfig:
-        """What the flags and presets ask for. Raises ConfigError with all that is out of range at once."""
-        from hyperdpo.methods import MethodConfig
-        from hyperdpo.rank.base import BASE_FIT
+        """What the flags ask for, from the defaults or, with `paper`, from the paper's network, draws and fit.
+
+        Raises ConfigError with all that is out of range at once.
+        """
         from hyperdpo.rank.model import NetConfig
         from hyperdpo.rank.train import RankConfig
         from hyperdpo.training import FitConfig
 
-        preset = PAPER if "paper" in presets else {}
+        start = RankConfig()
+        if "paper" in presets:
+            method = replace(start.method, draw="step")
+            start = RankConfig(method, "scratch", NetConfig(), FitConfig(average=0.0))
         problems: list[str] = []
 
-        def build(make: Callable[..., T], *parts: Mapping[str, Any]) -> T | None:
+        def changed(part: T, given: Mapping[str, Any]) -> T:
             try:
-                return make(**{k: v for part in parts for k, v in part.items()})
+                return replace(part, **given)  # type: ignore[type-var]
             except ConfigError as error:
                 problems.extend(error.problems)
-                return None
-
-        def base_fit(**given: Any) -> FitConfig:
-            return replace(BASE_FIT, **given)
+                return part
 
         base_given = {name.removeprefix("base_"): value for name, value in _given(self.base_fit).items()}
         own = _given(self, "parametrisation", "base", "scaling", "seed", "k")
-        parts = {
-            "method": build(MethodConfig, preset.get("method", {}), _given(self.method)),
-            "net": build(NetConfig, _given(self.net)),
-            "fit": build(FitConfig, preset.get("fit", {}), _given(self.fit)),
-            "base_fit": build(base_fit, base_given),
+        parts: dict[str, Any] = {
+            "method": changed(start.method, _given(self.method)),
+            "net": changed(start.net, _given(self.net)),
+            "fit": changed(start.fit, _given(self.fit)),
+            "base_fit": changed(start.base_fit, base_given),
         }
         if self.beta is not None:
             own["beta"] = _numbers(self.beta, "--beta", problems)
         if problems:
             raise ConfigError(problems)
-        return RankConfig(**{**parts, **preset.get("rank", {}), **own})
+        return replace(start, **parts, **own)
 
     def _open(self, presets: Sequence[str], bar: _Bar) -> RankData:
         """The data with its roles, checked for training. Raises what `load_any` and `check_task` raise."""
-        from hyperdpo.objectives import Objective
         from hyperdpo.rank.data import check_task, load_any
 
         data = load_any(
             self.data,
             preset="mslr" if "mslr" in presets else None,
             main=self.main,
-            objectives=[Objective.parse(o) for o in self.objective] or None,
+            objectives=self.objective or None,
             base_column=self._base_column(),
             progress=lambda file, done, total: bar(f"reading {file}", done, total),
             **_given(self, "qid_column"),
@@ -447,7 +441,7 @@ def _trained_answer(run: RankRun) -> Answer:
     return Answer(document, f"{run.folder.path}\n\n{_fronts_table(fronts)}")
 
 
-# --- evaluate ----------------------------------------------------------------------------------------------------------
+# --- evaluate -------------------------------------------------------------------------------------------------------
 
 
 @app.command(name="evaluate")
@@ -501,7 +495,8 @@ class Evaluate:
 
     def _text(self, run: RankRun, data: RankData, document: dict[str, Any], fronts: list[ParetoFront]) -> str:
         k = fronts[0].k
-        head = f"{run.name} on {data.name}, split {self.split}, {len(data.queries(self.split)):,} lists, c = {self.scale:g}"
+        lists = len(data.queries(self.split))
+        head = f"{run.name} on {data.name}, split {self.split}, {lists:,} lists, c = {self.scale:g}"
         parts = [f"{head}\n\n{_fronts_table(fronts)}"]
         for front in document["fronts"]:
             names = [front["main"], *front["objectives"]]
@@ -548,7 +543,8 @@ def _fronts_table(fronts: Sequence[ParetoFront]) -> str:
     k = fronts[0].k
     headers = ["front", "hypervolume", f"{fronts[0].main} NDCG@{k} mean", "std", "sparsity", "points", "models"]
     rows = [
-        [f.name, f.hypervolume, f.main_mean, f.main_std, f"{f.sparsity:.6f}", len(f.ndcg), f.models] for f in fronts
+        [f.name, f"{f.hypervolume:.5f}", f.main_mean, f.main_std, f"{f.sparsity:.6f}", len(f.ndcg), f.models]
+        for f in fronts
     ]
     return table(headers, rows)
 
@@ -579,7 +575,7 @@ def _brief(value: Any) -> str:
     return f"{value.name}={value.column} ({_kind(value)})" if hasattr(value, "normalisation") else repr(value)
 
 
-# --- score -------------------------------------------------------------------------------------------------------------
+# --- score ----------------------------------------------------------------------------------------------------------
 
 
 @app.command(name="score")
@@ -621,7 +617,7 @@ class Score:
         return Answer(document, f"{len(scores):,} scores of {len(lists):,} lists at {at}; c = {scale:g} in {self.out}")
 
 
-# --- compare and info --------------------------------------------------------------------------------------------------
+# --- compare and info -----------------------------------------------------------------------------------------------
 
 
 @app.command(name="compare")
@@ -663,8 +659,9 @@ class Compare:
         head = f"{', '.join(first.objectives)}; split {first.split}, c = {first.scale:g}, data {first.data[:12]}"
         headers = ["run", "front", "hypervolume", f"{first.main} NDCG@{first.k} mean", "std", "sparsity", "seconds"]
         keys = ("run", "front", "hypervolume", "main_mean", "main_std", "sparsity", "seconds")
+        digits = {"hypervolume": "{:.5f}", "sparsity": "{:.6f}", "seconds": "{:.1f}"}
         shown = [
-            [f"{r[k]:.6f}" if k == "sparsity" else f"{r[k]:.1f}" if k == "seconds" else r[k] for k in keys]
+            [digits[k].format(r[k]) if k in digits else r[k] for k in keys]
             + [r["parameters"], r["models"], r["points"]]
             for r in rows
         ]
@@ -777,6 +774,7 @@ class Info:
         main = Objective.from_dict(about["task"]["main"])
         lists = ", ".join(f"{count:,} {split}" for split, count in data["lists"].items())
         epochs = [t["epochs"] for t in about["training"]]
+        trained = f"{about['seconds']:.1f} s on {about['device']}, {sum(epochs)} epochs"
         pairs: list[tuple[str, object]] = [
             ("run", folder.path),
             ("method", f"{method['method']}, {about['parametrisation']}; {_options(method, 'method')}"),
@@ -786,14 +784,14 @@ class Info:
             ("network", _options(about["net"])),
             ("parameters", f"{about['parameters']:,} in {about['models']} model{'s' * (about['models'] > 1)}"),
             ("base", f"{base['kind']}, {base['parameters']:,} parameters, {base.get('seconds', 0):.1f} s"),
-            ("training", f"{about['seconds']:.1f} s on {about['device']}, {sum(epochs)} epochs, {about['processes']} process(es)"),
+            ("training", f"{trained}, processes: {about['processes']}"),
             ("fit", _options(about["fit"])),
             ("data", f"{data['name']} ({lists} lists, {about['task']['features']} features)\n{data['path']}"),
             ("fingerprint", data["fingerprint"]),
             ("split", data["split"]["how"]),
             ("seed", str(about["seed"])),
             ("versions", ", ".join(f"{name} {version}" for name, version in about["versions"].items())),
-        ]  # fmt: skip
+        ]
         return facts(pairs) + (f"\n\n{_fronts_table(fronts)}" if fronts else "")
 
 
@@ -816,7 +814,7 @@ app.command(data_app, name="data", help="Make data folders: from files, or the d
 app.command(train_app, name="train", help="Train a run.")
 
 
-# --- reading data for a run --------------------------------------------------------------------------------------------
+# --- reading data for a run -----------------------------------------------------------------------------------------
 
 
 def _read_for(run: RankRun, paths: Sequence[Path], *, labels: bool = True, shown: bool = True) -> RankData:
@@ -829,7 +827,8 @@ def _read_for(run: RankRun, paths: Sequence[Path], *, labels: bool = True, shown
         data = run.read(data)
         if data.fingerprint != run.config["data"]["fingerprint"]:
             _say(
-                f"note: {data.path} is not the data this run was trained on; it has a split of its own (--split all: every list)"
+                f"note: {data.path} is not the data this run was trained on; its split is its own "
+                "(--split all measures every list)"
             )
         return data
     wanted = [*run.task.features, *([run.task.base_column] if run.task.base_column else [])]
@@ -892,7 +891,7 @@ def _own_data(run: RankRun) -> RankData:
     raise RunError(f"The data of {run.folder.path} was in {path}, where it is no more; {give}.")
 
 
-# --- small helpers -----------------------------------------------------------------------------------------------------
+# --- small helpers --------------------------------------------------------------------------------------------------
 
 
 def _given(flags: Any, *names: str) -> dict[str, Any]:
@@ -992,7 +991,7 @@ class _RunLog:
 
     def __init__(self, file: Path, bar: _Bar) -> None:
         self._file, self._bar, self._broken = file, bar, False
-        self._kept = [f"--- {datetime.now().astimezone():%Y-%m-%d %H:%M:%S %z} {shlex.join(sys.argv)}"]
+        self._kept = [f"--- {datetime.now().astimezone():%Y-%m-%d %H:%M:%S %z} hyperdpo {_version()}"]
 
     def note(self, line: str) -> None:
         """A line before training has begun."""
@@ -1013,7 +1012,7 @@ class _RunLog:
             self._bar.say(f"note: {self._file} cannot be written ({error.strerror}); the log goes to the screen only")
 
 
-# --- the program -------------------------------------------------------------------------------------------------------
+# --- the program ----------------------------------------------------------------------------------------------------
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -1023,7 +1022,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments == ["--version"]:
-        print(f"hyperdpo {metadata.version('hyperdpo')}")
+        print(f"hyperdpo {_version()}")
         return 0
     try:
         command: Command = app.cli(
@@ -1088,6 +1087,10 @@ def _fault(error: Exception) -> str:
     if name in ("OutOfMemoryError", "MemoryError"):
         return "Memory ran out; use --device cpu, a smaller --batch-size, or a smaller --split."
     return f"{name}: {error}\nThis is a fault of the program; HYPERDPO_DEBUG=1 shows where."
+
+
+def _version() -> str:
+    return metadata.version("hyperdpo")
 
 
 def _rank() -> int:

@@ -41,7 +41,7 @@ VERSION = 1
 FRONTS_FORMAT = "hyperdpo-front"
 REQUIRED = ("config.json", "model.safetensors", "scaler.safetensors", "front.json", "README.md")
 REQUIRED_KEYS = ("kind", "method", "objectives", "main", "data", "seed", "beta")
-EVALUATION = ("front.json", "per_query.safetensors")  # may be written again without touching the model
+REWRITTEN = ("front.json", "per_query.safetensors", "README.md")  # measured again, or edited by a person: not sealed
 
 
 def versions() -> dict[str, str]:
@@ -84,7 +84,11 @@ def write_run(
     for name, blob in content.items():
         write_atomic(path / name, blob)
     _write_fronts(path, list(fronts))
-    listed = {name: {"bytes": len(blob), "sha256": hashlib.sha256(blob).hexdigest()} for name, blob in content.items()}
+    listed = {
+        name: {"bytes": len(blob), "sha256": hashlib.sha256(blob).hexdigest()}
+        for name, blob in content.items()
+        if name not in REWRITTEN
+    }
     write_atomic(path / "manifest.json", _json({"format": FORMAT, "version": VERSION, "files": listed}))
     return RunFolder(path)
 
@@ -137,7 +141,7 @@ class RunFolder:
         for name in REQUIRED:
             if not (path / name).is_file() and name not in files:
                 problems.append(f"{path / name} is missing.")
-            elif name not in EVALUATION and files and name not in files:
+            elif name not in REWRITTEN and files and name not in files:
                 problems.append(f"{path / 'manifest.json'} does not list {name}.")
         for name, expected in files.items():
             problems += _file_problems(path / name, expected)
@@ -189,7 +193,8 @@ class RunFolder:
 
     def text(self, name: str) -> str | None:
         """A text file of the run, or None if the run has no such file. Raises RunError where it is damaged."""
-        return self._verified(name).read_text("utf-8") if name in self._manifest["files"] else None
+        file = self._verified(name) if name in self._manifest["files"] else self.path / name
+        return file.read_text("utf-8") if file.exists() else None
 
     def _verified(self, name: str) -> Path:
         file = self.path / name
@@ -201,9 +206,11 @@ class RunFolder:
         """The named fronts, with per-query metrics and residuals where they lie beside them and match."""
         return read_fronts(self.path / "front.json", with_arrays=True)
 
-    def save_fronts(self, fronts: Iterable[ParetoFront]) -> None:
-        """Replace front.json and the arrays beside it; the earlier ones survive a failure."""
+    def save_fronts(self, fronts: Iterable[ParetoFront], card: str | None = None) -> None:
+        """Replace front.json, the arrays beside it, and the model card if given; the earlier ones survive a failure."""
         _write_fronts(self.path, list(fronts))
+        if card is not None:
+            write_atomic(self.path / "README.md", card)
 
 
 def _is_entry(entry: object) -> bool:

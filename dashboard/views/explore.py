@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import numpy as np
 import streamlit as st
+from plotly.basedatatypes import BaseFigure
 
 from dashboard import blocks, charts, export, panel, store, words
 from dashboard.readings import Curve, Reading
@@ -31,6 +33,26 @@ PLOT_CONFIG = {
 }
 
 
+class Ready(BaseFigure):  # type: ignore[misc]
+    """A figure that is known to be right: plotly need not copy and validate it at every move of a slider."""
+
+    def __init__(self, figure: charts.Figure) -> None:
+        # Not the parent's: it validates. Streamlit asks for nothing but `to_dict`; the template carries its theme.
+        self.__dict__["_plain"] = {**figure, "layout": {"template": _template(), **figure["layout"]}}
+
+    def to_dict(self) -> dict[str, Any]:
+        plain: dict[str, Any] = self.__dict__["_plain"]
+        return plain
+
+
+@cache
+def _template() -> dict[str, Any]:
+    import plotly.io
+
+    template: dict[str, Any] = plotly.io.templates[plotly.io.templates.default].to_plotly_json()
+    return template
+
+
 @dataclass(frozen=True, eq=False)
 class Frame:
     """The places on the page, in their order; made first, so that the browser fetches its chart library at once."""
@@ -40,6 +62,7 @@ class Frame:
     notes: Any
     strip: Any
     toolbar: Any
+    legend: Any
     chart: Any
     price: Any
     below: Any
@@ -81,11 +104,11 @@ def _frame() -> Frame:
         sidebar, machine = st.container(), st.container()
     notes, strip, toolbar = (st.container(key=key) for key in ("notes", "strip", "toolbar"))
     with st.container(key="chart"):
-        chart = st.empty()
+        legend, chart = st.container(), st.empty()
         if not store.warm():  # the browser fetches its chart library while this process loads what it needs
             chart.plotly_chart(charts.skeleton(), config=PLOT_CONFIG)
     price, below, sample, data = (st.container(key=key) for key in ("price", "below", "sample", "data"))
-    return Frame(sidebar, machine, notes, strip, toolbar, chart, price, below, sample, data)
+    return Frame(sidebar, machine, notes, strip, toolbar, legend, chart, price, below, sample, data)
 
 
 @contextmanager
@@ -223,8 +246,8 @@ def _nothing_here(notes: list[str]) -> None:
         st.warning(_plain_markdown(line))
     st.subheader("No run to show yet")
     st.markdown(
-        "Train one with `hyperdpo train rank --data YOUR_FILE --out runs/first`, start the dashboard in the folder that "
-        "holds `runs/`, or give the path of a run folder:"
+        "Train one with `hyperdpo train rank --data YOUR_FILE --out runs/first`, start the dashboard in the folder "
+        "that holds `runs/`, or give the path of a run folder:"
     )
     _folder_box()
 
@@ -242,10 +265,10 @@ def _page(saved: Saved, job: Job, frame: Frame) -> None:
         sample = _sample_frame(job)
     _live(Scene(saved, job, frame, sample))
     with frame.data:
-        if job.live is None:
-            _waiting(job, time.monotonic())
         if job.failure:
             _point_at_data(saved, job)
+        elif job.live is None:
+            _waiting(job, time.monotonic())
 
 
 @st.fragment
@@ -260,7 +283,9 @@ def _live(scene: Scene) -> None:
             with frame.strip:
                 st.html(blocks.figures_strip(drawing.reading, saved.names, drawing.against_a))
         figure = drawing.figure()
-        frame.chart.plotly_chart(figure, config=PLOT_CONFIG, alt=charts.describe(figure))
+        frame.chart.plotly_chart(Ready(figure), config=PLOT_CONFIG, alt=charts.describe(figure))
+        with frame.legend:
+            st.html(blocks.legend(charts.legend(figure)))
         with frame.price:
             st.html(blocks.price_line(drawing.price(), drawing.remarks()))
         with frame.below:
@@ -285,7 +310,7 @@ class Drawing:
     pinned: Reading | None
     against_a: list[words.Change] | None
     edge: tuple[np.ndarray, np.ndarray] | None
-    trade: np.ndarray | None
+    trade: Callable[[], np.ndarray | None]
     ranges: np.ndarray
     x: str
     y: str
@@ -308,8 +333,9 @@ class Drawing:
             return "This run has no front of its own to read a trade-off from."
         if i == j:
             return f"Both axes show {self.x}; choose two different ones to see what they cost each other."
-        if self.trade is not None:
-            return words.slope_sentence(self.x, self.y, self.trade)
+        traded = self.trade()
+        if traded is not None:
+            return words.slope_sentence(self.x, self.y, traded)
         plane = self.edge[1][:, [i, j]] if self.edge is not None else self.curves[0].front.ndcg[:, [i, j]]
         if self.edge is None:
             plane = plane[charts.plane_order(plane)[0]]
@@ -317,7 +343,7 @@ class Drawing:
         return words.price_sentence(self.x, self.y, at, plane)
 
     def remarks(self) -> list[str]:
-        """What has to be said about the figures: where they are not exactly those of the sliders, and what is not drawn."""
+        """What has to be said about the figures: where they are not just the sliders', and what is not drawn."""
         out = [self.reading.note] if self.reading is not None and self.reading.note else []
         if self.left_out:
             out.append(
@@ -342,7 +368,9 @@ def look_up(saved: Saved, live: LiveRun | None) -> Drawing:
         reading = store.saved_reading(saved, choice)
         pinned = store.saved_reading(saved, pin) if pin else None
         curves = store.saved_curves(saved)
-        return Drawing(saved, curves, reading, pinned, None, None, None, store.saved_ranges(saved), x, y, saved.k, 1.0)
+        return Drawing(
+            saved, curves, reading, pinned, None, None, lambda: None, store.saved_ranges(saved), x, y, saved.k, 1.0
+        )
     reading = live.reading(choice, k)
     pinned = live.reading(pin, k) if pin else None
     against = None
@@ -351,7 +379,7 @@ def look_up(saved: Saved, live: LiveRun | None) -> Drawing:
         against = [words.change(c.mean, c.low, c.high, float(o)) for c, o in zip(moved, pinned.ndcg, strict=True)]
     return Drawing(
         saved, live.curves(choice.scale, k), reading, pinned, against, live.edge(x, y, choice.scale, k),
-        live.trade(x, y, choice, k), live.ranges(k), x, y, k, choice.scale, tuple(live.left_out(k)),
+        lambda: live.trade(x, y, choice, k), live.ranges(k), x, y, k, choice.scale, tuple(live.left_out(k)),
     )  # fmt: skip
 
 
@@ -471,8 +499,8 @@ def _machine(job: Job) -> None:
 def _waiting(job: Job, shown: float) -> None:
     """Progress while the model and its data are made ready; the saved fronts are on the page meanwhile.
 
-    The work begins when the panel says that a chart is on the screen, since loading PyTorch keeps the server from answering;
-    or, should that message not come, a while after the page was `shown`.
+    The work begins when the panel says that a chart is on the screen, since loading PyTorch keeps the server from
+    answering; or, should that message not come, a while after the page was `shown`.
     """
     if job.live is not None or job.failure:
         st.rerun()

@@ -144,12 +144,11 @@ def _negative(data: RankData, objective: Objective, role: str) -> list[str]:
         return []
     first = int(below[0])
     query = int(np.searchsorted(data.offsets, first, side="right")) - 1
-    shift = np.float32(-values.min())
+    place = f"item {first - data.offsets[query] + 1} of query {data.qids[query]!r}"
+    declared = f"{objective.name}={objective.column}:{objective.normalisation}:shift={np.float32(-values.min())!s}"
     return [
-        f"{role} has {len(below):,} negative labels; the first is {values[first]!s} in column {objective.column!r}, item "
-        f"{first - data.offsets[query] + 1} of query {data.qids[query]!r}. Labels are gains, which cannot be below 0; "
-        f"declare a shift ({objective.name}={objective.column}:{objective.normalisation}:shift={shift!s}), or 'min' if "
-        "lower is better."
+        f"{role} has {len(below):,} negative labels; the first is {values[first]!s} in column {objective.column!r}, "
+        f"{place}. Labels are gains, which cannot be below 0; declare a shift ({declared}), or 'min' if lower is better."
     ]
 
 

@@ -627,7 +627,8 @@ def _rank_in_list(values: Array, at: Array, sizes: Array) -> Array:
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
     rank = np.empty(len(values))
     rank[order] = np.arange(len(values)) - np.repeat(starts, sizes)
-    return rank / np.repeat(np.maximum(sizes - 1, 1), sizes)
+    relative: Array = rank / np.repeat(np.maximum(sizes - 1, 1), sizes)
+    return relative
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -703,8 +704,8 @@ def make_demo(
 ) -> RankData:
     """Write the demo data set to the folder `out` and open it; the same arguments give the same data.
 
-    `progress` is called with what comes next, the steps done and the steps in all. Raises ConfigError on too few queries
-    or a negative seed, and what `write_folder` raises where `out` cannot be written.
+    `progress` is called with what comes next, the steps done and the steps in all. Raises ConfigError on too few
+    queries or a negative seed, and what `write_folder` raises where `out` cannot be written.
     """
     problems = []
     if queries < MIN_QUERIES:
@@ -923,13 +924,14 @@ def oracle(
     `objectives` (default: the task's) may have any normalisation, temperature, direction and shift over the six labels.
     Raises DataError for data that was not simulated, ConfigError for a column that is no simulated label.
 
-    Monte Carlo error, measured at the default 256 draws (relative standard error of one item's value, mean over items):
-    p of l1 clicks and purchases MC_P_COUNTS, since counts are integrated out exactly given the drawn places; p of the
-    dense objectives MC_P_DENSE; gain MC_GAIN_DENSE dense, MC_GAIN_COUNTS counts. It falls with the square root of `draws`.
+    Monte Carlo error at the default 256 draws, measured between two seeds on the default test split, as the root mean
+    square of one item's relative error: p 3.3 % for l1 counts (their draws are integrated out exactly, only the places
+    are averaged) and 4.2 to 4.7 % for the dense objectives, which is 0.001 to 0.003 nats a list; gain 4 to 6 %. It
+    falls with the square root of `draws`; the time grows in proportion.
     """
     chosen = tuple(data.task.objectives if objectives is None else objectives)
-    _check_oracle(chosen, data.task.main, draws, k)
     truth = _read_truth(data)
+    _check_oracle(chosen, data.task.main, draws, k)
     lists = data.lists(split)
     starts = data.offsets[lists.query_index.numpy()]
     sizes = lists.sizes.numpy()

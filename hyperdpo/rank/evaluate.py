@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hyperdpo.control import oracle_residual
 from hyperdpo.front import ParetoFront
+from hyperdpo.rank.card import model_card
 from hyperdpo.rank.data import RankData
 from hyperdpo.rank.live import ListTable, LiveModel, base_front, measured_front
 from hyperdpo.rank.run import RankRun
@@ -132,7 +133,7 @@ def evaluate_run(
     fronts.append(base_front(table, k=k, split=split, data=data.fingerprint, run=run.name, scale=scale))
     fronts += oracle_fronts(data, table, **terms)
     if save:
-        run.folder.save_fronts(fronts)
+        run.folder.save_fronts(fronts, model_card(run.name, run.config, fronts))
     return fronts
 
 

@@ -162,9 +162,11 @@ def _resolve(
 ) -> Objective:
     """`given` as an Objective over a known column; what cannot be is added to `problems`."""
     objective = Objective.parse(given) if isinstance(given, str) else given
+    known = {o.name: o for o in declared.labelled} if declared else {}
+    if isinstance(given, str) and ":" not in given and objective.column in known:
+        return replace(known[objective.column], name=objective.name)  # a column of that name may be there, too
     if objective.column in columns:
         return objective
-    known = {o.name: o for o in declared.labelled} if declared else {}
     if objective.column in known:
         before = known[objective.column]
         bare = objective == Objective(objective.name, objective.column)

@@ -211,7 +211,7 @@ def test_a_missing_file(run: Path, name: str) -> None:
     assert [p for p in problems if name in p] == [f"{run / name} is missing."]
 
 
-@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "scaler.safetensors", "README.md"])
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "scaler.safetensors"])
 def test_a_truncated_file(run: Path, name: str) -> None:
     content = (run / name).read_bytes()
     (run / name).write_bytes(content[:-3])
@@ -408,3 +408,8 @@ def test_nothing_is_ever_unpickled() -> None:
         if forbidden.search(re.sub(r"\bmodel\.eval\(|\.eval\(\)", "", line))
     ]
     assert found == []
+
+
+def test_the_card_is_for_people_and_may_be_edited(run: Path) -> None:
+    (run / "README.md").write_text("# Edited by hand\n", encoding="utf-8")
+    assert RunFolder(run).text("README.md") == "# Edited by hand\n"

@@ -269,7 +269,7 @@ def two_processes(tmp_path: Path, what: str) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(training.__file__).parents[1])}
     done = subprocess.run(
         [*command, str(tmp_path / "out"), str(tmp_path / "fit.state"), what],
-        capture_output=True, text=True, env=environment, timeout=240,
+        capture_output=True, text=True, env=environment, timeout=240, start_new_session=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
 

@@ -237,6 +237,7 @@ def test_a_csv_cut_in_a_line(tmp_path: Path) -> None:
         "some.csv, row 2, column 'y': the cell is empty; put a number.",
         "some.csv seems cut: its last line has no newline and 3 of 4 cells. Copy the file again.",
     ]
+    assert len(problems(tmp_path, "qid,label,x,y\n1,0,2,3\n1,1,4\n")) == 1, "a short line that ends is not a cut"
 
 
 def test_a_cut_parquet_file(tmp_path: Path) -> None:

@@ -287,7 +287,7 @@ def test_two_processes_equal_one(tmp_path: Path, parametrisation: str) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [*command, str(tmp_path / "data"), str(tmp_path / "two"), parametrisation],
-        capture_output=True, text=True, env=environment, timeout=240,
+        capture_output=True, text=True, env=environment, timeout=240, start_new_session=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     assert RankRun(tmp_path / "two").config["processes"] == 2

@@ -1,0 +1,97 @@
+"""A small trained run, the app on a free port, and a page in a real browser."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from driver import App, find_chromium, launch
+
+ROOT = Path(__file__).resolve().parents[2]
+CI = os.environ.get("CI", "").lower() == "true"
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that is not the repository, with runs/small, small-ls (its baseline), broken, and orphan (no data)."""
+    from dataclasses import replace
+
+    from hyperdpo.methods import MethodConfig
+    from hyperdpo.rank.demo import make_demo
+    from hyperdpo.rank.evaluate import evaluate_run
+    from hyperdpo.rank.train import RankConfig, train
+    from hyperdpo.training import FitConfig
+
+    folder = tmp_path_factory.mktemp("elsewhere")
+    data = make_demo(folder / "data", queries=60).with_task(objectives=["clicks", "quality", "margin"])
+    config = RankConfig(fit=FitConfig(epochs=2), base="lightgbm")
+    run = train(data, config, folder / "runs" / "small")
+    linear = replace(config, fit=FitConfig(epochs=1), method=MethodConfig(method="dpo-ls", points=4))
+    other = train(data, linear, folder / "runs" / "small-ls")
+    evaluate_run(run, data, baselines=[other], save=True)
+    _copy(folder / "runs" / "small", folder / "runs" / "broken")
+    (folder / "runs" / "broken" / "front.json").write_text('{"format": "hyperdpo-front", "fronts": [{"name": ')
+    orphan = _copy(folder / "runs" / "small", folder / "runs" / "orphan")
+    _without_data(orphan)
+    return folder
+
+
+def _copy(source: Path, target: Path) -> Path:
+    import shutil
+
+    shutil.copytree(source, target)
+    return target
+
+
+def _without_data(run: Path) -> None:
+    """Point a run's config at data that is nowhere, in a consistent folder."""
+    import hashlib
+    import json
+
+    config = json.loads((run / "config.json").read_text("utf-8"))
+    config["data"]["path"] = "/nowhere/at/all"
+    config["data"]["origin"] = {"kind": "files"}
+    content = json.dumps(config).encode()
+    (run / "config.json").write_bytes(content)
+    manifest = json.loads((run / "manifest.json").read_text("utf-8"))
+    manifest["files"]["config.json"] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    (run / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.fixture(scope="session")
+def app(home: Path) -> Iterator[App]:
+    """The app, started from `home`."""
+    with App(ROOT / "dashboard" / "app.py", home) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Headless Chromium; the tests are skipped with a reason where there is none, but never in CI."""
+    pytest.importorskip("playwright.sync_api", reason="needs Playwright (requirements-dev.txt)")
+    if find_chromium() is None:
+        reason = "needs a Chromium: install the system's package, or run `playwright install chromium`"
+        if CI:
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with launch() as started:
+        yield started
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    """A fresh page at 1440 x 900; it fails the test if the console has said an error."""
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    opened = context.new_page()
+    errors: list[str] = []
+    opened.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
+    opened.on("pageerror", lambda e: errors.append(str(e)))
+    yield opened
+    context.close()
+    assert not errors, errors

@@ -1,0 +1,128 @@
+"""Starting the app and a browser, for tests and screenshots alike."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+START_SECONDS = 60.0
+PATIENCE = 60_000  # milliseconds: on a busy machine PyTorch alone takes many seconds to load
+
+
+class App:
+    """The Streamlit app as a process of its own, started from `folder`."""
+
+    def __init__(self, script: Path, folder: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        self.log = folder / f"app-{port}.log"
+        # PYTHONPATH must not help: `streamlit run` from elsewhere has to find the package by itself.
+        environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "streamlit", "run", str(script), "--server.headless=true"]
+        command += [f"--server.port={port}", "--server.address=127.0.0.1"]
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
+
+    def __enter__(self) -> App:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                urllib.request.urlopen(f"{self.url}/_stcore/health", timeout=1).close()
+                return self
+            except OSError:
+                time.sleep(0.1)
+        self.process.terminate()
+        raise RuntimeError(f"The app did not start:\n{self.said()}")
+
+    def __exit__(self, *_: object) -> None:
+        self.process.terminate()
+        self.process.wait(20)
+
+    def said(self) -> str:
+        """What the app wrote to its terminal."""
+        return self.log.read_text("utf-8", errors="replace")
+
+
+def find_chromium() -> str | None:
+    """An installed Chromium, or Playwright's own."""
+    for name in NAMES:
+        found = shutil.which(name)
+        if found:
+            return found
+    try:
+        from playwright.sync_api import sync_playwright
+
+        with sync_playwright() as driver:
+            path = driver.chromium.executable_path
+    except Exception:
+        return None
+    return path if Path(path).exists() else None
+
+
+@contextmanager
+def launch() -> Iterator[Any]:
+    """A headless Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    path = find_chromium()
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=path, args=FLAGS)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+def open_live(page: Any, url: str) -> None:
+    """Open an address of the Explore view and wait until its sliders are live."""
+    page.goto(url)
+    page.get_by_text("Computed on").wait_for(state="attached", timeout=PATIENCE)
+    page.locator(".js-plotly-plot .scatterlayer .point").first.wait_for(timeout=PATIENCE)
+
+
+def trace(page: Any, meta: str) -> dict[str, Any]:
+    """The drawn chart's trace with this `meta`."""
+    script = """(meta) => {
+      const chart = [...document.querySelectorAll('.js-plotly-plot')].find((c) => c.data && c.data.length);
+      const t = chart && chart.data.find((t) => t.meta === meta || String(t.meta).startsWith(meta + '|'));
+      return t ? JSON.stringify({ x: [...t.x], y: [...t.y], text: t.text, name: t.name }) : 'null';
+    }"""
+    found: dict[str, Any] = json.loads(page.evaluate(script, meta)) or {}
+    return found
+
+
+def ranges(page: Any) -> list[list[float]]:
+    """The drawn chart's axis ranges, x then y."""
+    script = (
+        "() => { const l = document.querySelector('.js-plotly-plot').layout; return [l.xaxis.range, l.yaxis.range]; }"
+    )
+    return [list(r) for r in page.evaluate(script)]
+
+
+def parameters(page: Any) -> dict[str, str]:
+    """The address's parameters."""
+    from urllib.parse import parse_qsl, urlsplit
+
+    return dict(parse_qsl(urlsplit(page.url).query))

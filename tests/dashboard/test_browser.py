@@ -1,0 +1,265 @@
+"""The app in a real browser, started from another folder than the repository; every control by key."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from driver import PATIENCE, App, open_live, parameters, ranges, trace
+
+from hyperdpo.rank.data import open_data
+from hyperdpo.rank.live import LiveModel
+from hyperdpo.rank.run import RankRun
+from hyperdpo.weights import rebalance
+
+pytestmark = pytest.mark.browser
+NAMES = ("clicks", "quality", "margin")
+
+
+@pytest.fixture(scope="module")
+def model(home: Path) -> LiveModel:
+    """The same run measured by the package alone."""
+    run = RankRun(home / "runs" / "small")
+    table, features = run.table(run.read(open_data(home / "data")).lists("test"))
+    return LiveModel(run.rankers[0], table, features)
+
+
+def wait_for_url(page: Any, key: str, value: str) -> None:
+    page.wait_for_function(
+        "([k, v]) => new URLSearchParams(location.search).get(k) === v", arg=[key, value], timeout=PATIENCE, polling=50
+    )
+
+
+def settled(page: Any, model: LiveModel) -> Any:
+    """The package's point for what the address says, once the page shows it; fails if it never does."""
+    said = parameters(page)
+    weights = [int(p) / 100 for p in said["w"].split(",")]
+    point = model.point(weights, scale=float(said["c"]), k=int(said["k"]))
+    shown = f"{point.ndcg[1]:.3f}"
+    page.locator(f'tr[data-objective="clicks"] td:text-is("{shown}")').first.wait_for(timeout=PATIENCE)
+    return point
+
+
+def check_figures(page: Any, model: LiveModel) -> None:
+    """Table and chart say what the package computes for the same (w, c, k)."""
+    point = settled(page, model)
+    for j, name in enumerate(("relevance", *NAMES)):
+        cells = page.locator(f'tr[data-objective="{name}"] td').all_inner_texts()
+        assert cells[0] == f"{point.ndcg[j]:.3f}", name
+        if j:
+            assert cells[5] == f"{point.cross_entropy[j - 1]:.3f}", name
+    said, names = parameters(page), ("relevance", *NAMES)
+    live = trace(page, "live")
+    assert live["x"][0] == pytest.approx(float(point.ndcg[names.index(said["x"])]), abs=2e-6)
+    assert live["y"][0] == pytest.approx(float(point.ndcg[names.index(said["y"])]), abs=2e-6)
+
+
+def test_sliders_by_key_give_the_packages_figures(page: Any, app: App, model: LiveModel) -> None:
+    open_live(page, f"{app.url}/?run=small&w=40,30,30")
+    check_figures(page, model)
+    before = ranges(page)
+    percent = [40, 30, 30]
+    sliders = page.locator("input.slider")
+    for i, key, by in (
+        (0, "ArrowRight", 1),
+        (1, "PageUp", 10),
+        (2, "ArrowLeft", -1),
+        (0, "PageDown", -10),
+        (1, "End", 100),
+    ):
+        sliders.nth(i).focus()
+        page.keyboard.press(key)
+        percent = rebalance(percent, i, max(0, min(100, percent[i] + by)))
+        wait_for_url(page, "w", ",".join(map(str, percent)))
+        check_figures(page, model)
+    page.locator("#scale").focus()
+    page.keyboard.press("PageDown")
+    wait_for_url(page, "c", "0.631")
+    check_figures(page, model)
+    assert ranges(page) == before, "the axes must not jump while a slider moves"
+
+
+def test_locks_presets_and_reset(page: Any, app: App) -> None:
+    open_live(page, f"{app.url}/?run=small&w=50,30,20&c=2")
+    page.get_by_role("button", name="Keep quality where it is").press("Enter")
+    page.locator("input.slider").nth(0).focus()
+    page.keyboard.press("PageUp")
+    wait_for_url(page, "w", ",".join(map(str, rebalance([50, 30, 20], 0, 60, locked=[1]))))
+    page.get_by_role("button", name="Only margin").press("Enter")
+    wait_for_url(page, "w", "0,0,100")
+    page.get_by_role("button", name="equal").press("Enter")
+    wait_for_url(page, "w", "34,33,33")
+    page.get_by_role("button", name="reset").press("Enter")
+    wait_for_url(page, "c", "1")
+
+
+def test_the_url_restores_the_view_and_moves_with_it(page: Any, app: App, model: LiveModel) -> None:
+    open_live(page, f"{app.url}/?run=small&w=10,20,70&c=0.5&x=clicks&y=relevance&k=5&a=100,0,0%401")
+    check_figures(page, model)
+    assert trace(page, "pin")["name"] == "A, pinned"
+    assert page.get_by_text("vs A:").count() == 4
+    page.locator("input.slider").nth(0).focus()
+    page.keyboard.press("ArrowRight")
+    wait_for_url(page, "w", "11,20,69")
+    check_figures(page, model)
+    address, drawn = parameters(page), trace(page, "live")
+    page.reload()
+    page.get_by_text("Computed on").wait_for(state="attached", timeout=PATIENCE)
+    settled(page, model)
+    assert parameters(page) == address
+    assert trace(page, "live") == drawn
+
+
+def test_pinning_and_changing_the_view_keep_everything(page: Any, app: App, model: LiveModel) -> None:
+    open_live(page, f"{app.url}/?run=small&w=70,20,10&c=0.5")
+    page.get_by_role("button", name="pin as A").press("Enter")
+    page.get_by_role("button", name="unpin A").wait_for(timeout=PATIENCE)
+    page.locator("input.slider").nth(2).focus()
+    page.keyboard.press("End")
+    wait_for_url(page, "w", "0,0,100")
+    address = parameters(page)
+    assert address["a"] == "70,20,10@0.5"
+    page.get_by_role("link", name="Runs").click()
+    page.get_by_role("link", name="small-ls").wait_for(timeout=PATIENCE)
+    page.get_by_role("link", name="Explore").click()
+    page.locator(".js-plotly-plot .scatterlayer .point").first.wait_for(timeout=PATIENCE)
+    wait_for_url(page, "w", "0,0,100")
+    check_figures(page, model)
+    assert parameters(page) == address
+
+
+def test_axes_and_k_by_their_boxes_and_back_again(page: Any, app: App, model: LiveModel) -> None:
+    open_live(page, f"{app.url}/?run=small&w=40,30,30&x=margin&y=clicks")
+    box = page.get_by_label("Vertical axis")
+    box.click()
+    page.get_by_role("option", name="relevance", exact=True).click()
+    wait_for_url(page, "y", "relevance")
+    page.wait_for_function(
+        "() => document.querySelector('.ytitle')?.textContent.startsWith('relevance')", timeout=PATIENCE
+    )
+    check_figures(page, model)
+    page.go_back()
+    wait_for_url(page, "y", "clicks")
+    page.wait_for_function(
+        "() => document.querySelector('.ytitle')?.textContent.startsWith('clicks')", timeout=PATIENCE
+    )
+    check_figures(page, model)
+
+
+def test_foreign_parameters_are_a_sentence(page: Any, app: App) -> None:
+    open_live(page, f"{app.url}/?run=small&w=1,2,3,4&c=-1&x=%3Cimg%20src%3Dx%3E&k=zero&a=junk&other=1")
+    for said in (
+        "is not 3 percentages",
+        "is not a number above 0",
+        "is no objective of this run",
+        "is not a whole number",
+    ):
+        page.get_by_text(said).wait_for(timeout=PATIENCE)
+    assert parameters(page)["w"] == "34,33,33"
+    page.get_by_role("button", name="Dismiss").click()
+    page.get_by_text("is not 3 percentages").wait_for(state="detached", timeout=PATIENCE)
+
+
+def test_a_run_without_its_data_shows_its_fronts_and_takes_a_path(page: Any, app: App, home: Path) -> None:
+    page.goto(f"{app.url}/?run=orphan&w=90,5,5")
+    page.get_by_text("is not at /nowhere/at/all").wait_for(timeout=PATIENCE)
+    page.get_by_text("nearest saved point").wait_for()
+    assert trace(page, "dpo-ls")["x"]
+    page.locator("input.slider").nth(1).focus()
+    page.keyboard.press("End")
+    page.get_by_text(re.compile(r"nearest saved point: quality 100 %")).wait_for(timeout=PATIENCE)
+    page.get_by_label("Path of the data folder").fill(str(home / "data"))
+    page.get_by_label("Path of the data folder").press("Enter")
+    page.get_by_role("button", name="Open the data").click()
+    page.get_by_text("Computed on").wait_for(state="attached", timeout=PATIENCE)
+
+
+def test_runs_are_listed_and_damaged_ones_say_what_is_wrong(page: Any, app: App) -> None:
+    page.goto(app.url)
+    page.get_by_role("link", name="Runs").click()
+    row = page.get_by_role("row", name=re.compile("^small ")).first
+    row.wait_for(timeout=PATIENCE)
+    assert "HyperDPO" in row.inner_text()
+    page.get_by_text("cannot be read as JSON").first.wait_for()
+    page.get_by_role("link", name="small-ls").click()
+    page.locator(".js-plotly-plot .scatterlayer .point").first.wait_for(timeout=PATIENCE)
+    assert parameters(page)["run"] == "small-ls"
+
+
+def test_downloads_are_what_is_on_the_page(page: Any, app: App, tmp_path: Path) -> None:
+    open_live(page, f"{app.url}/?run=small&w=40,30,30")
+    page.get_by_role("button", name="Download").click()
+    kinds = {
+        "CSV": b"run,front,c,k",
+        "JSON": b"[\n {",
+        "SVG": b"<svg",
+        "PNG": b"\x89PNG",
+        "PDF": b"%PDF",
+        "HTML": b"<html",
+    }
+    for kind, start in kinds.items():
+        if kind in ("CSV", "JSON"):
+            button = page.get_by_role("button", name=kind, exact=True)
+        else:
+            page.get_by_role("radio", name=kind).or_(page.get_by_role("button", name=kind, exact=True)).first.click()
+            button = page.get_by_role("button", name=f"Save {kind}")
+            button.wait_for(timeout=PATIENCE)
+        with page.expect_download(timeout=PATIENCE) as download:
+            button.click()
+        saved = tmp_path / download.value.suggested_filename
+        download.value.save_as(saved)
+        content = saved.read_bytes()
+        assert content.startswith(start), kind
+        assert saved.suffix == f".{kind.lower()}"
+    live = trace(page, "live")
+    rows = [line.split(",") for line in (tmp_path / "hyperdpo-small.csv").read_text().splitlines()]
+    last = dict(zip(rows[0], rows[-1], strict=True))
+    assert float(last[f"ndcg.{parameters(page)['x']}"]) == pytest.approx(live["x"][0], abs=2e-6)
+
+
+def test_a_phone_shows_chart_and_figures_and_keeps_the_sliders_in_a_drawer(browser: Any, app: App) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True)
+    page = context.new_page()
+    open_live(page, f"{app.url}/?run=small")
+    chart = page.locator(".js-plotly-plot").first.bounding_box()
+    assert chart["x"] >= 0
+    assert chart["x"] + chart["width"] <= 390
+    assert chart["y"] < 844, "the chart begins on the first screen"
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert (
+        not page.locator("input.slider").first.is_visible()
+        or page.locator("input.slider").first.bounding_box()["x"] < 0
+    )
+    page.get_by_test_id("stExpandSidebarButton").click()
+    slider = page.locator("input.slider").first
+    slider.wait_for(state="visible")
+    page.wait_for_function(
+        "() => document.querySelector('[data-testid=stSidebar]').getBoundingClientRect().x >= 0", polling=100
+    )
+    box = slider.bounding_box()
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= 390
+    slider.focus()
+    page.keyboard.press("End")
+    wait_for_url(page, "w", "100,0,0")
+    context.close()
+
+
+def test_moving_the_same_slider_in_javascript_and_in_python_is_the_same(page: Any, app: App) -> None:
+    page.goto(f"{app.url}/?run=small")
+    source = (Path(__file__).parents[2] / "dashboard" / "panel.js").read_text("utf-8")
+    rule = source[source.index("export function rebalance") : source.index("const scaleOf")].replace("export ", "")
+    rng = np.random.default_rng(5)
+    cases = []
+    for _ in range(300):
+        m = int(rng.integers(1, 7))
+        start = rebalance([100 // m + (i < 100 % m) for i in range(m)], int(rng.integers(m)), int(rng.integers(101)))
+        locked = [bool(v) for v in rng.random(m) < 0.3]
+        cases.append([start, int(rng.integers(m)), int(rng.integers(-5, 106)), locked])
+    found = page.evaluate(f"(cases) => {{ {rule}; return cases.map((c) => rebalance(...c)); }}", cases)
+    expected = [rebalance(p, i, v, [j for j, on in enumerate(locked) if on]) for p, i, v, locked in cases]
+    assert found == expected
+    assert all(sum(p) == 100 for p in found)
