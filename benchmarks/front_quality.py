@@ -1,15 +1,18 @@
 """Front quality at c = 1 and one common beta: HyperDPO's default against DPO-LS with the same budget per model.
 
-Every unit (data, objectives, fold, seed) trains both methods on the same base through the same `train()`; both are measured on
-the test split at the same 11 weights. Units are kept in --work, so that a run that was cut off goes on where it stopped, and
-`--table` prints what is there.
+Every unit (data, objectives, fold, seed) trains both methods on the same base through the same `train()`; both are
+measured on
+the test split at the same 11 weights. Units are kept in --work, so that a run that was cut off goes on where it
+stopped, and `--table` prints what is there.
 
     python benchmarks/front_quality.py --work runs/front_quality [--real DIR] [--seeds 5] [--jobs 2] [--only demo5 ml2]
     python benchmarks/front_quality.py --work runs/front_quality --table
 
-`--real` names a folder with movielens100k.txt.xz and mslr_{train,vali,test}.txt.xz; cases whose files are missing are left out
+`--real` names a folder with movielens100k.txt.xz and mslr_{train,vali,test}.txt.xz; cases whose files are missing are
+left out
 and named. Hypervolume is measured from 0 over the auxiliary NDCG@10. MSLR has 90 queries: five folds rotate (3 train, 1
-validation, 1 test), so that each query is scored by the fold that did not train on it, and one hypervolume is taken over all.
+validation, 1 test), so that each query is scored by the fold that did not train on it, and one hypervolume is taken
+over all.
 """
 
 from __future__ import annotations
@@ -190,8 +193,10 @@ def table(work: Path) -> None:
         low, high = bootstrap_ratio(seeds)
         ratio = volumes["hyperdpo"].mean() / volumes["dpo-ls"].mean()
         spent = [np.mean([float(s[f"{m}/seconds"]) for s in seeds.values()]) for m in METHODS]
-        print(f"  ratio to DPO-LS {ratio:.4f}, 95 % over queries [{low:.4f}, {high:.4f}], "
-              f"over seeds {interval(volumes['hyperdpo'] / volumes['dpo-ls'])}; time ratio {spent[0] / spent[1]:.3f}")  # fmt: skip
+        print(
+            f"  ratio to DPO-LS {ratio:.4f}, 95 % over queries [{low:.4f}, {high:.4f}], "
+            f"over seeds {interval(volumes['hyperdpo'] / volumes['dpo-ls'])}; time ratio {spent[0] / spent[1]:.3f}"
+        )
         if "oracle/ndcg" in some:
             best = np.array([hv(s["oracle/ndcg"]) for s in seeds.values()])
             print(f"  share of the same-beta oracle {interval(volumes['hyperdpo'] / best)}")

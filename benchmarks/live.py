@@ -1,7 +1,7 @@
 """How fast figures follow a slider: 2,000 lists x 120 documents, 6 labels, one mixture of five objectives.
 
-Prints medians in milliseconds and, as the named peer measured in the same run, scikit-learn's `ndcg_score` for one NDCG over
-the same lists. Nothing here is asserted: machines are noisy.
+Prints medians in milliseconds and, as the named peer measured in the same run, scikit-learn's `ndcg_score` for one
+NDCG over the same lists. Nothing here is asserted: machines are noisy.
 
     python benchmarks/live.py [--queries 2000] [--items 120] [--repeats 20] [--device cpu]
 """

@@ -44,8 +44,7 @@ def picture(figure: Figure, title: str, kind: str) -> bytes:
         import kaleido  # type: ignore[import-untyped]
 
         options = {"format": kind.lower(), "width": 1000, "height": 640, "scale": 2 if kind == "PNG" else 1}
-        page = kaleido.PageGenerator(mathjax=False)
-        drawn = kaleido.calc_fig_sync(for_export(figure, title), opts=options, kopts={"page": page, "timeout": 60})
+        drawn = kaleido.calc_fig_sync(for_export(figure, title), opts=options, kopts={"mathjax": False, "timeout": 60})
     except Exception as error:
         raise ExportError(f"{NO_BROWSER} ({type(error).__name__}: {str(error)[:200]})") from error
     return bytes(drawn)

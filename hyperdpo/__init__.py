@@ -51,7 +51,7 @@ _HOMES = {
     "WeightsError": "errors",
 }
 
-__all__ = [*_HOMES, "load"]  # noqa: PLE0604, F822
+__all__ = [*_HOMES, "load"]
 
 
 def __getattr__(name: str) -> Any:
@@ -65,4 +65,6 @@ def load(path: Any) -> RankRun:
 
     Raises RunError with everything that is wrong with the folder.
     """
-    return import_module("hyperdpo.rank.run").RankRun(path)
+    from hyperdpo.rank.run import RankRun
+
+    return RankRun(path)

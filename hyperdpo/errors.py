@@ -42,7 +42,7 @@ class RunError(HyperDPOError):
     """A run folder that is missing, damaged, incomplete, foreign or from a later version."""
 
 
-class Interrupted(HyperDPOError):
+class Interrupted(HyperDPOError):  # noqa: N818 - a stop that was asked for is not an error
     """Training was stopped by a person or a signal; its state is saved and can be resumed."""
 
 

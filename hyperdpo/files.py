@@ -30,8 +30,8 @@ def write_atomic(path: Path, content: bytes | str) -> None:
         os.replace(temporary, path)
     except OSError as error:
         raise RunError(
-            f"{path} could not be written ({error.strerror or error}); the earlier file, if there was one, is untouched. "
-            "Free some space or choose a folder you may write to."
+            f"{path} could not be written ({error.strerror or error}); the earlier file, if there was one, "
+            "is untouched. Free some space or choose a folder you may write to."
         ) from error
     finally:
         if temporary and os.path.exists(temporary):

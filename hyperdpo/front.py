@@ -21,15 +21,14 @@ def non_dominated(values: np.ndarray) -> np.ndarray:
     _refuse_nan(values, "dominance")
     at_least = (values[:, None, :] >= values[None, :, :]).all(-1)
     better = (values[:, None, :] > values[None, :, :]).any(-1)
-    dominated: np.ndarray = (at_least & better).any(0)
-    return ~dominated
+    return ~np.asarray((at_least & better).any(0))
 
 
 def hypervolume(values: np.ndarray, reference: float | np.ndarray = 0.0) -> float:
     """The volume dominated by `values` (p, m) above `reference`, by pymoo (higher is better).
 
-    Raises DataError for NaN, which pymoo would silently turn into 0, and for an empty front. Points beyond the reference
-    add nothing; count them with `beyond_reference`.
+    Raises DataError for NaN, which pymoo would silently turn into 0, and for an empty front. Points beyond the
+    reference add nothing; count them with `beyond_reference`.
     """
     from pymoo.indicators.hv import HV
 
@@ -241,7 +240,9 @@ def _plain(row: np.ndarray) -> list[float]:
 
 
 def comparable(fronts: list[ParetoFront]) -> None:
-    """Raises ConfigError naming every difference that makes these fronts incomparable (data, split, k, scale, beta, m)."""
+    """Raises ConfigError naming every difference that makes these fronts incomparable (data, split, k, scale, beta,
+    m).
+    """
     problems = []
     first = fronts[0]
     for other in fronts[1:]:

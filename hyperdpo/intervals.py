@@ -22,7 +22,10 @@ BOOTSTRAP_DRAWS = 1000
 
 
 def bootstrap_counts(queries: int, *, draws: int = BOOTSTRAP_DRAWS, seed: int = 0) -> np.ndarray:
-    """How often each query stands in each bootstrap sample, (draws, queries) float32; shared so comparisons are paired."""
+    """How often each query stands in each bootstrap sample, (draws, queries) float32
+
+    Shared so comparisons are paired.
+    """
     rng = np.random.default_rng(seed)
     return rng.multinomial(queries, np.full(queries, 1 / queries), size=draws).astype(np.float32)
 

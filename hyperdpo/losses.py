@@ -1,7 +1,7 @@
 """Losses of the paper, eq. (9)-(14): pure functions of tensors, one value per list out.
 
-Shapes: b lists of n padded items, m objectives. `mask` (b, n) is bool, True means a real item. A fully masked list gives
-0 with a live gradient; NaN stays NaN.
+Shapes: b lists of n padded items, m objectives. `mask` (b, n) is bool, True means a real item. A fully masked list
+gives 0 with a live gradient; NaN stays NaN.
 """
 
 from __future__ import annotations

@@ -25,8 +25,10 @@ METHODS: tuple[str, ...] = get_args(MethodName)
 class ListwiseBatch(Protocol):
     """What a step needs to know of b lists of n items with m objectives."""
 
-    inputs: tuple[Tensor, ...]
-    """What the model's forward takes before the weights."""
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """What the model's forward takes before the weights."""
+
     targets: Tensor
     """t(z), (b, n, m); a list that is uninformative for an objective has a row of 0."""
     mask: Tensor
@@ -89,17 +91,15 @@ class Member:
 def members(config: MethodConfig, m: int) -> list[Member]:
     """The models a method trains, in order."""
     if config.method == "dpo-ls":
-        return [
-            Member(w, f"w = ({', '.join(f'{v:.2f}' for v in w.tolist())})") for w in grid(m, config.points)
-        ]
+        return [Member(w, f"w = ({', '.join(f'{v:.2f}' for v in w.tolist())})") for w in grid(m, config.points)]
     return [Member(None, "every w")]
 
 
 def step_loss(config: MethodConfig, member: Member, *, beta: Tensor, coverage: Tensor, separable: bool) -> StepLoss:
     """What fit() minimises for one member of a method.
 
-    Each objective's loss is divided by `coverage` (m,), the share of training lists that are informative for it, so that
-    its expectation is the mean over informative lists, without the noise of a small batch's own count.
+    Each objective's loss is divided by `coverage` (m,), the share of training lists that are informative for it, so
+    that its expectation is the mean over informative lists, without the noise of a small batch's own count.
     """
     m = len(beta)
 

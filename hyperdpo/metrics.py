@@ -1,7 +1,7 @@
 """Ranking metrics under one stated rule for ties, empty lists and negative labels.
 
-NDCG@k has linear gain and discount log2(i + 1), as in the paper. Ties keep the input order. A list with no positive gain
-has no NDCG: it is NaN per query, left out of the mean, and counted. A negative gain is refused.
+NDCG@k has linear gain and discount log2(i + 1), as in the paper. Ties keep the input order. A list with no positive
+gain has no NDCG: it is NaN per query, left out of the mean, and counted. A negative gain is refused.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def discounts(k: int, *, like: Tensor) -> Tensor:
 def top_items(scores: Tensor, mask: Tensor, k: int) -> Tensor:
     """Indices of the k best real items of each list, best first, shape (..., k); ties keep the input order.
 
-    `torch.topk` breaks ties as it likes, so lists with a tie among their k + 1 best are ranked again by unique keys. Pads
-    come last. k is cut to the number of columns. NaN is refused.
+    `torch.topk` breaks ties as it likes, so lists with a tie among their k + 1 best are ranked again by unique keys.
+    Pads come last. k is cut to the number of columns. NaN is refused.
     """
     scores = scores.float()
     if scores.isnan().any():
@@ -65,7 +65,10 @@ def _top_by_unique_keys(scores: Tensor, mask: Tensor, k: int) -> Tensor:
 
 
 def ideal_dcg(gains: Tensor, k: int) -> Tensor:
-    """The largest DCG@k of each list, shape (...,); `gains` (..., n) holds 0 on pads. Raises DataError for a negative gain."""
+    """The largest DCG@k of each list, shape (...,); `gains` (..., n) holds 0 on pads.
+
+    Raises DataError for a negative gain.
+    """
     if (gains < 0).any():
         raise DataError(
             f"NDCG needs gains of 0 or more; got {float(gains.min()):.6g}; declare a shift for this objective "

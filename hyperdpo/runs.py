@@ -7,7 +7,8 @@
     front.json               named fronts: this run's, its baselines', the base's, the oracles'
     per_query.safetensors    NDCG per query of every point, so that intervals need no data; and residuals
     README.md                the model card
-    manifest.json            what was written, with size and SHA-256; written last, so that a folder without it is incomplete
+    manifest.json            what was written, with size and SHA-256; written last, so that a folder without it is
+    incomplete
 
 Nothing in it is ever unpickled. Every file is replaced atomically.
 """
@@ -125,8 +126,8 @@ class RunFolder:
         version = manifest.get("version")
         if type(version) is not int or version < 1:
             raise RunError(
-                f"{path} has no known run format (version {version!r}; this program reads 1 to {VERSION}): copy the run "
-                "again, or train it again."
+                f"{path} has no known run format (version {version!r}; this program reads 1 to {VERSION}): copy the run"
+                " again, or train it again."
             )
         if version > VERSION:
             raise RunError(
@@ -187,9 +188,10 @@ class RunFolder:
             return {}
         file = self._verified(name)
         try:
-            return load_tensors(file.read_bytes())
+            tensors: dict[str, Tensor] = load_tensors(file.read_bytes())
         except SafetensorError as error:
             raise RunError(f"{file} cannot be read ({error}); copy the run again.") from None
+        return tensors
 
     def text(self, name: str) -> str | None:
         """A text file of the run, or None if the run has no such file. Raises RunError where it is damaged."""

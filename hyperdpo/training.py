@@ -198,8 +198,8 @@ def fit(
         log: takes one readable line an epoch.
         tick: called after each step with (steps done, steps in all, loss), for a progress bar.
 
-    Raises Interrupted after Ctrl-C or SIGTERM, once the state is saved; RunError for a state that does not fit the model;
-    ConfigError where a loss is not finite, naming the step.
+    Raises Interrupted after Ctrl-C or SIGTERM, once the state is saved; RunError for a state that does not fit the
+    model; ConfigError where a loss is not finite, naming the step.
     """
     accelerator = accelerator or make_accelerator("cpu")
     model.to(accelerator.device)
@@ -228,8 +228,8 @@ def fit(
     def interrupted() -> Interrupted:
         accelerator.wait_for_everyone()  # a launcher ends the others once one process has ended: not before the save
         return Interrupted(
-            f"Training was stopped ({stop.asked or 'in another process'}) at epoch {progress.epoch}, step {progress.step}. "
-            + ("Its state is saved; the same command with --resume goes on." if state else "")
+            f"Training was stopped ({stop.asked or 'in another process'}) at epoch {progress.epoch}, step "
+            f"{progress.step}. " + ("Its state is saved; the same command with --resume goes on." if state else "")
         )
 
     with _listening(world) as stop:
@@ -290,9 +290,7 @@ def fit(
         raise ConfigError("The validation loss was never a number; check the labels of the validation split.")
     model.load_state_dict(best)
     model.eval()
-    return FitResult(
-        progress.best_epoch, progress.best_validation, progress.epoch, progress.seconds, progress.history
-    )
+    return FitResult(progress.best_epoch, progress.best_validation, progress.epoch, progress.seconds, progress.history)
 
 
 def _adamw(model: nn.Module, config: FitConfig) -> torch.optim.Optimizer:

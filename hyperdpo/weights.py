@@ -103,8 +103,8 @@ def _stored() -> dict[str, list[list[float]]]:
 def grid(m: int, points: int = DEFAULT_POINTS) -> Tensor:
     """The `points` weights at which a front is sampled, shape (points, m); every corner is among them.
 
-    m = 2: evenly spaced. m > 2: pymoo's energy-method reference directions; for 11 points (m = 3 to 8) the set stored in
-    the package, so that figures do not move with pymoo's version. Raises WeightsError for fewer points than corners.
+    m = 2: evenly spaced. m > 2: pymoo's energy-method reference directions; for 11 points (m = 3 to 8) the set stored
+    in the package, so that figures do not move with pymoo's version. Raises WeightsError for fewer points than corners.
     """
     if m < 1 or points < m:
         raise WeightsError(f"A front over {m} objectives needs at least {m} points, one per corner; got {points}.")
@@ -131,7 +131,8 @@ def energy_directions(m: int, points: int) -> np.ndarray:
         found[found[:, j].argmax()] = np.eye(m)[j]
     found /= found.sum(1, keepdims=True)
     order = np.lexsort(found.T[::-1])[::-1]
-    return found[order]
+    ordered: np.ndarray = found[order]
+    return ordered
 
 
 def project(v: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE / "dashboard"))
-from driver import PATIENCE, App, launch, open_live
+from driver import PATIENCE, App, launch, open_live  # noqa: E402
 
 ROOT = HERE.parent
 SIZES = {

@@ -161,7 +161,9 @@ def _fit_transformer(
 
     def loss(model: nn.Module, batch: Any, rng: np.random.Generator) -> Tensor:
         scores = model(batch.inputs[0], batch.mask).squeeze(-1)
-        return listwise_loss(scores, batch.targets[..., 0], batch.mask).sum() / (batch.total * train.coverage[0])
+        value: Tensor = listwise_loss(scores, batch.targets[..., 0], batch.mask).sum()
+        mean: Tensor = value / (batch.total * train.coverage[0])
+        return mean
 
     @torch.no_grad()
     def validate(model: nn.Module) -> float:
@@ -181,7 +183,7 @@ def _fit_lightgbm(train: RankBatches, validation: RankBatches, seed: int) -> Bas
     import lightgbm
 
     started = time.monotonic()
-    parts = []
+    parts: list[Any] = []
     top = 0
     for batches in (train, validation):
         lists, (main,) = batches.lists, batches.objectives

@@ -1,4 +1,7 @@
-"""Ranking lists as batches: bucketed by length, drawn in an order that depends on a generator alone, padded on the device."""
+"""Ranking lists as batches:
+
+bucketed by length, drawn in an order that depends on a generator alone, padded on the device.
+"""
 
 from __future__ import annotations
 
@@ -128,9 +131,7 @@ def _chunks(order: np.ndarray, sizes: np.ndarray) -> Iterator[np.ndarray]:
 
 
 @torch.no_grad()
-def encode_in_chunks(
-    function: Callable[[RankBatch], Tensor], lists: ListSet, features: Tensor, base: Tensor
-) -> Tensor:
+def encode_in_chunks(function: Callable[[RankBatch], Tensor], lists: ListSet, features: Tensor, base: Tensor) -> Tensor:
     """`function` of padded batches, giving (b, n) or (b, L, n), gathered into items: (N,) or (N, L) on the CPU."""
     batches = RankBatches(lists, features, base, (), batch_size=1, device=features.device)
     out: Tensor | None = None

@@ -17,7 +17,7 @@ def model_card(name: str, config: dict[str, Any], fronts: Sequence[ParetoFront])
         f"# {name}",
         "",
         f"A ranking run by HyperDPO Explorer: method `{method}`, parametrisation `{config['parametrisation']}`, "
-        f"{config['models']} model{'s' if config['models'] != 1 else ''} with {config['parameters']:,} parameters in all, "
+        f"{config['models']} model{'s' if config['models'] != 1 else ''}, {config['parameters']:,} parameters, "
         f"trained in {config['seconds']:.0f} s on {config['device']} (seed {config['seed']}).",
         "",
         f"- Data: {data['name']} (fingerprint `{data['fingerprint'][:12]}`), split {data['split'].get('how', '')}: "
@@ -40,8 +40,8 @@ def model_card(name: str, config: dict[str, Any], fronts: Sequence[ParetoFront])
                 for f in fronts
             ),
             "",
-            "Hypervolume is over the objectives' NDCG from 0. An oracle knows the simulation that made the labels; no model "
-            "can know it.",
+            "Hypervolume is over the objectives' NDCG from 0. The best possible fronts know the simulation that made "
+            "the labels; no model can.",
             "",
         ]
     lines += [

@@ -148,7 +148,8 @@ def _negative(data: RankData, objective: Objective, role: str) -> list[str]:
     declared = f"{objective.name}={objective.column}:{objective.normalisation}:shift={np.float32(-values.min())!s}"
     return [
         f"{role} has {len(below):,} negative labels; the first is {values[first]!s} in column {objective.column!r}, "
-        f"{place}. Labels are gains, which cannot be below 0; declare a shift ({declared}), or 'min' if lower is better."
+        f"{place}. Labels are gains, which cannot be below 0; declare a shift ({declared}), or 'min' if lower is "
+        "better."
     ]
 
 

@@ -126,9 +126,7 @@ def evaluate_run(
     fronts = [run_front(run, table, features, data=data.fingerprint, **terms)]
     for other in baselines:
         own_table, own_features = other.table(lists, device=device)
-        fronts.append(
-            run_front(other, own_table, own_features, data=data.fingerprint, keep_residuals=True, **terms)
-        )
+        fronts.append(run_front(other, own_table, own_features, data=data.fingerprint, keep_residuals=True, **terms))
     fronts += _kept(run.folder, fronts) if save else []
     fronts.append(base_front(table, k=k, split=split, data=data.fingerprint, run=run.name, scale=scale))
     fronts += oracle_fronts(data, table, **terms)
@@ -138,7 +136,9 @@ def evaluate_run(
 
 
 def _kept(folder: RunFolder, fresh: list[ParetoFront]) -> list[ParetoFront]:
-    """Baselines' fronts that stand in the folder already, were measured on the same terms and not measured again now."""
+    """Baselines' fronts that stand in the folder already, were measured on the same terms and not measured again
+    now.
+    """
     own = fresh[0]
     terms = (own.data, own.split, own.k, own.scale)
     names = {front.name for front in fresh}

@@ -1,4 +1,5 @@
-"""Fast re-scoring as sliders move: a split padded once, what a model needs of it encoded once, and every figure from there.
+"""Fast re-scoring as sliders move: a split padded once, what a model needs of it encoded once, and every figure from
+there.
 
 The command line and the dashboard both measure through this module, so their figures are the same numbers.
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,8 +72,8 @@ class ListTable:
 class Point:
     """What one choice of (w, c) gives.
 
-    `per_query` is (q, 1 + m) NDCG@k with NaN where a list has no positive label; `cross_entropy` (m,) is measured at the
-    training beta on the scaled residual.
+    `per_query` is (q, 1 + m) NDCG@k with NaN where a list has no positive label; `cross_entropy` (m,) is measured at
+    the training beta on the scaled residual.
     """
 
     weights: tuple[float, ...]
@@ -112,8 +114,8 @@ def front_ndcg(table: ListTable, residuals: Tensor, *, scale: float = 1.0, k: in
 class LiveModel:
     """One conditioned model over one table: any (w, c) at slider speed.
 
-    A separable model (mixture, geometric) is encoded once and answers a new w without a forward pass; the others run one.
-    Moving c never needs the model.
+    A separable model (mixture, geometric) is encoded once and answers a new w without a forward pass; the others run
+    one. Moving c never needs the model.
     """
 
     def __init__(self, model: Ranker, table: ListTable, features: Tensor) -> None:
@@ -171,7 +173,7 @@ class LiveModel:
         return kept
 
 
-def base_front(table: ListTable, *, k: int = 10, name: str = "Base model", **fields: object) -> ParetoFront:
+def base_front(table: ListTable, *, k: int = 10, name: str = "Base model", **fields: Any) -> ParetoFront:
     """The base alone, as a front of one point without weights."""
     return measured_front(
         table, torch.zeros_like(table.base)[None], np.zeros((1, 0)), name=name, method="base", k=k, **fields
@@ -188,7 +190,7 @@ def measured_front(
     scale: float = 1.0,
     k: int = 10,
     keep_residuals: bool = False,
-    **fields: object,
+    **fields: Any,
 ) -> ParetoFront:
     """A ParetoFront of p residuals (p, q, n); `fields` are its other attributes (split, run, seconds ...)."""
     points = [measure(table, r, scale=scale, k=k) for r in residuals]
@@ -206,5 +208,5 @@ def measured_front(
         per_query=np.stack([p.per_query for p in points]),
         residuals=flat,
         beta=tuple(table.beta.tolist()),
-        **fields,  # type: ignore[arg-type]
+        **fields,
     )

@@ -43,9 +43,7 @@ class NetConfig:
         if self.width < 1 or self.heads < 1 or self.width % self.heads:
             raise ConfigError(f"The width is a multiple of the heads; got width {self.width}, heads {self.heads}.")
         if self.layers < 0 or not 0 <= self.dropout < 1:
-            raise ConfigError(
-                f"layers >= 0 and 0 <= dropout < 1; got layers {self.layers} and dropout {self.dropout}."
-            )
+            raise ConfigError(f"layers >= 0 and 0 <= dropout < 1; got layers {self.layers} and dropout {self.dropout}.")
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -68,7 +66,8 @@ class Block(nn.Module):
         q, k, v = self.qkv(_norm(x)).view(b, n, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         mixed = scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None, :])
         x = x + self.dropout(self.out(mixed.transpose(1, 2).reshape(b, n, width)))
-        return x + self.dropout(relu(self.forward_layer(_norm(x))))
+        out: Tensor = x + self.dropout(relu(self.forward_layer(_norm(x))))
+        return out
 
 
 class Encoder(nn.Module):
@@ -80,7 +79,10 @@ class Encoder(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
 
     def forward(self, x: Tensor, mask: Tensor, modulation: Tensor | None = None) -> Tensor:
-        """(b, n, inputs) -> (b, n, width). `modulation` (b, layers + 1, 2, width) scales and shifts each stage (FiLM)."""
+        """(b, n, inputs) -> (b, n, width).
+
+        `modulation` (b, layers + 1, 2, width) scales and shifts each stage (FiLM).
+        """
         safe = mask | ~mask.any(-1, keepdim=True)  # a fully padded list attends to its pads: finite, and never used
         x = _modulate(self.input(x), modulation, 0)
         for i, block in enumerate(self.blocks):
@@ -152,6 +154,7 @@ class Ranker(nn.Module):
         self.conditioned = conditioned
         self.use_base = config.use_base
         self.m = m
+        self.beta: Tensor
         self.register_buffer("beta", torch.tensor(beta, dtype=torch.float32), persistent=False)
         concatenated = m if conditioned and parametrisation in ("augmentation", "scratch") else 0
         inputs = d + int(config.use_base) + concatenated
@@ -159,9 +162,10 @@ class Ranker(nn.Module):
         self.film = None
         if conditioned and parametrisation == "film":
             stages = (config.layers + 1) * 2 * config.width
-            self.film = nn.Sequential(nn.Linear(m, config.width), nn.ReLU(), nn.Linear(config.width, stages))
-            nn.init.zeros_(self.film[2].weight)
-            nn.init.zeros_(self.film[2].bias)
+            last = nn.Linear(config.width, stages)
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+            self.film = nn.Sequential(nn.Linear(m, config.width), nn.ReLU(), last)
         self.stages = (config.layers + 1, 2, config.width)
 
     def encode(self, features: Tensor, base: Tensor, mask: Tensor) -> Tensor:
@@ -191,8 +195,8 @@ class Ranker(nn.Module):
             modulation = self.film(weights).view(-1, *self.stages)
         elif self.conditioned:
             inputs = torch.cat([inputs, weights.unsqueeze(1).expand(-1, inputs.shape[1], -1)], -1)
-        hidden = self.net.encoder(inputs, mask, modulation)
-        return self.net.head(hidden).squeeze(-1)
+        residual: Tensor = self.net.head(self.net.encoder(inputs, mask, modulation)).squeeze(-1)
+        return residual
 
     def forward(self, features: Tensor, base: Tensor, mask: Tensor, weights: Tensor | None) -> Tensor:
         """delta for weights (m,) or (b, m), shape (b, n); for `weights=None` the m corners at once, (b, n, m).

@@ -116,8 +116,8 @@ class RankRun:
         if distance[nearest] > SAME_WEIGHTS:
             have = "; ".join(",".join(f"{v:.3g}" for v in w) for w in self.trained.tolist())
             raise WeightsError(
-                f"This {self.method.method} run has one model per weight and none for {_short(weights)}; the nearest is "
-                f"{_short(self.trained[nearest])}. It was trained at: {have}. A hyperdpo run answers any weight."
+                f"This {self.method.method} run has one model per weight and none for {_short(weights)}; the nearest is"
+                f" {_short(self.trained[nearest])}. It was trained at: {have}. A hyperdpo run answers any weight."
             )
         return self.rankers[nearest]
 
@@ -126,8 +126,8 @@ class RankRun:
     ) -> np.ndarray:
         """Scores (n,) of one list of raw features (n, d) at (w, c); higher ranks first.
 
-        `base` (n,) gives the base column's values where the run's base is a column. Raises WeightsError, and ConfigError
-        for features of another width.
+        `base` (n,) gives the base column's values where the run's base is a column. Raises WeightsError, and
+        ConfigError for features of another width.
         """
         x = torch.as_tensor(np.asarray(features), dtype=torch.float32)
         one_list = ListSet(

@@ -63,7 +63,10 @@ class RankConfig:
     k: int = 10
 
     def resolve(self, m: int) -> RankConfig:
-        """The config for m objectives: beta spelled out, DPO-LS on a residual. Raises ConfigError, all problems at once."""
+        """The config for m objectives: beta spelled out, DPO-LS on a residual.
+
+        Raises ConfigError, all problems at once.
+        """
         check_kind(self.base)
         if self.seed < 0:
             raise ConfigError(f"A seed is a whole number of 0 or more; got {self.seed}.")
@@ -139,11 +142,14 @@ def train(
 
 
 def _finish(run: RankRun, data: RankData, accelerator: Accelerator, log: Callable[[str], None]) -> None:
-    """Measure a trained run's fronts, unless that was done; the training's state goes last, so a kill here is mended."""
+    """Measure a trained run's fronts, unless that was done
+
+    The training's state goes last, so a kill here is mended.
+    """
     training = run.folder.path / TRAINING
     if training.is_dir():
         log("measuring the fronts on the test split")
-        evaluate_run(run, data, device=accelerator.device, save=True)
+        evaluate_run(run, data, points=run.method.points, device=accelerator.device, save=True)
         shutil.rmtree(training, ignore_errors=True)
 
 
@@ -275,7 +281,10 @@ class _Trainer:
         return base
 
     def _base_of_run(self, path: Path) -> Base:
-        """The base of another run, so that methods are compared on the very same one. Raises ConfigError if it differs."""
+        """The base of another run, so that methods are compared on the very same one.
+
+        Raises ConfigError if it differs.
+        """
         run = RankRun(path)
         theirs, ours = run.config["data"]["fingerprint"], self.data.fingerprint
         if run.task.features != self.task.features or theirs != ours or run.task.main != self.task.main:
@@ -398,5 +407,3 @@ def _final_config(
         "processes": accelerator.num_processes,
         "versions": versions(),
     }
-
-
