@@ -9,9 +9,12 @@ NDCG over the same lists. Nothing here is asserted: machines are noisy.
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import time
 from collections.abc import Callable
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the program does, before torch
 
 import numpy as np
 import torch

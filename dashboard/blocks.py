@@ -227,9 +227,12 @@ def sentences(lines: Sequence[str]) -> str:
     return "".join(f"<p>{escape(line)}</p>" for line in lines)
 
 
-def price_line(text: str, remarks: Sequence[str] = ()) -> str:
+def price_line(text: str, k: int, remarks: Sequence[str] = ()) -> str:
     """The trade-off in words, and what has to be remarked on."""
-    return f'<p class="hx-price">{escape(text)}</p>' + "".join(f'<p class="hx-small">{escape(r)}</p>' for r in remarks)
+    point = f'<span class="hx-small"> A point is 0.01 of NDCG@{k}.</span>' if " point" in text else ""
+    return f'<p class="hx-price">{escape(text)}{point}</p>' + "".join(
+        f'<p class="hx-small">{escape(r)}</p>' for r in remarks
+    )
 
 
 def seconds(value: float) -> str:

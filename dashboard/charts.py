@@ -362,7 +362,7 @@ def _edge_trace(
         "text": texts,
         "hovertemplate": "%{text}<extra></extra>",
         "line": {"color": LOOKS["hyperdpo"].colour, "width": 1.2, "shape": "spline"},
-        "opacity": 0.55,
+        "opacity": 0.8,
     }
 
 
@@ -376,6 +376,7 @@ def _front_layout(names: Sequence[str], i: int, j: int, ranges: np.ndarray, k: i
         "xaxis": {**_axis(f"{safe(names[i])}, NDCG@{k} →"), "range": padded(ranges[i]), "tickformat": ".2f"},
         "yaxis": {**_axis(f"{safe(names[j])}, NDCG@{k} →", 16), "range": padded(ranges[j]), "tickformat": ".2f"},
         "dragmode": "pan",
+        "modebar": {"bgcolor": CLEAR, "color": NEUTRAL, "activecolor": LOOKS["hyperdpo"].colour},
         "showlegend": False,
     }  # fmt: skip
 

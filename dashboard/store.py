@@ -436,7 +436,7 @@ class LiveRun:
             per_query=per_query,
         )  # fmt: skip
 
-    def edge(self, x: str, y: str, scale: float, k: int, points: int = 21) -> tuple[np.ndarray, np.ndarray] | None:
+    def edge(self, x: str, y: str, scale: float, k: int, points: int = 13) -> tuple[np.ndarray, np.ndarray] | None:
         """Weights (p, m) and NDCG (p, 1 + m) of the model between "only x" and "only y"; None for the main."""
         names = self.saved.objectives
         if x == y or x not in names or y not in names or self.run.trained is not None:

@@ -4,6 +4,7 @@
 #   recipes/checkpoints.sh MSLR_FOLDER     and checkpoints/mslr-sample, on mslr_{train,vali,test}.txt.xz in that folder
 set -euo pipefail
 hyperdpo=${HYPERDPO:-.venv/bin/hyperdpo}
+export OMP_NUM_THREADS=1  # seconds are then comparable, and small networks gain little from more threads
 
 ship() { # NAME: train HyperDPO and its DPO-LS baseline on data/NAME; the baseline's fronts stay, its weights do not ship
   "$hyperdpo" train rank --data "data/$1" --seed 0 --device cpu --overwrite --out "checkpoints/$1"

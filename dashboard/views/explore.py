@@ -276,18 +276,19 @@ def _live(scene: Scene) -> None:
     """Everything that follows the sliders; alone in running again when one moves."""
     with friendly():
         saved, frame, live = scene.saved, scene.frame, scene.job.live
+        drawing = look_up(saved, live)
+        figure = drawing.figure()
+        # The chart goes first: it is what the eye waits for, and what takes the browser longest.
+        frame.chart.plotly_chart(Ready(figure), config=PLOT_CONFIG, alt=charts.describe(figure))
         with frame.sidebar:
             panel.show(saved.objectives, lambda: urlencode(_url()), scene.job.begin if live is None else None)
-        drawing = look_up(saved, live)
         if drawing.reading is not None:
             with frame.strip:
                 st.html(blocks.figures_strip(drawing.reading, saved.names, drawing.against_a))
-        figure = drawing.figure()
-        frame.chart.plotly_chart(Ready(figure), config=PLOT_CONFIG, alt=charts.describe(figure))
         with frame.legend:
             st.html(blocks.legend(charts.legend(figure)))
         with frame.price:
-            st.html(blocks.price_line(drawing.price(), drawing.remarks()))
+            st.html(blocks.price_line(drawing.price(), drawing.k, drawing.remarks()))
         with frame.below:
             st.html(blocks.fronts_table(drawing.curves, drawing.reading, drawing.scale, drawing.k))
             if drawing.reading is not None:

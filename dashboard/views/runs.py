@@ -31,7 +31,7 @@ def render() -> None:
             st.markdown("There is no run in `checkpoints/` or `runs/` yet.")
         _open_by_path()
         if bad:
-            st.subheader("Cannot be opened")
+            st.subheader("Not finished, or damaged")
             for entry, message in bad:
                 st.html(f"<p><strong>{escape(entry.label)}</strong></p>{blocks.sentences(message.splitlines())}")
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from driver import App, find_chromium, launch
-
 ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(Path(__file__).parent), str(ROOT)]
+from driver import App, find_chromium, launch  # noqa: E402
+
 CI = os.environ.get("CI", "").lower() == "true"
 
 

@@ -204,7 +204,7 @@ def test_downloads_are_what_is_on_the_page(page: Any, app: App, tmp_path: Path) 
         "SVG": b"<svg",
         "PNG": b"\x89PNG",
         "PDF": b"%PDF",
-        "HTML": b"<html",
+        "HTML": b"<!doctype html",
     }
     for kind, start in kinds.items():
         if kind in ("CSV", "JSON"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -224,6 +226,27 @@ def test_the_saved_fronts_alone_give_a_reading(home: Path) -> None:
     assert reading.weights == (1.0, 0.0, 0.0)
     assert reading.change is not None
     assert "nearest saved point" in reading.note
+
+
+def test_the_first_chart_needs_no_torch(home: Path) -> None:
+    """Loading PyTorch takes a second or more, in which nothing would be on the screen."""
+    code = """
+import sys
+from pathlib import Path
+from dashboard import blocks, charts, store
+from dashboard.state import equal_choice
+from dashboard.views import explore, runs
+folder = store.saved(store.RunEntry("small", Path(sys.argv[1])))
+reading = store.saved_reading(folder, equal_choice(3))
+curves = store.saved_curves(folder)
+charts.front_figure(curves, reading, "clicks", "margin", store.saved_ranges(folder), k=10)
+blocks.fronts_table(curves, reading, 1.0, 10)
+print("torch" in sys.modules)
+"""
+    command = [sys.executable, "-c", code, str(home / "runs" / "small")]
+    root = Path(store.__file__).parents[1]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_what_is_kept_is_bounded() -> None:

@@ -254,7 +254,7 @@ def test_the_order_of_files_is_free(tmp_path: Path) -> None:
         ["train.txt"],
         ["test.txt"],
         ["train.txt", "vali.txt"],
-        ["train.txt", "other.txt"],
+        ["train.txt", "test.txt", "other.txt"],
         ["train_test.txt", "test.txt"],
         ["latest.txt", "contrain.txt"],
     ],

@@ -123,8 +123,10 @@ def test_kind_none_changes_nothing() -> None:
 
 
 def test_constant_columns_become_zero_also_elsewhere() -> None:
-    scaler = Scaler.fit(torch.tensor([[0.1, 1.0], [0.1, 2.0]]).repeat(500, 1), ["a", "b"])
-    assert scaler(torch.tensor([[99.0, 1.5]])).tolist() == [[0.0, 0.0]]
+    values = torch.tensor([0.1, -1e-20, 3e7, 0.0])
+    scaler = Scaler.fit(values.expand(997, 4), list("abcd"))
+    assert scaler.std.tolist() == [0.0] * 4
+    assert scaler(torch.tensor([[99.0, 1.5, -1.0, 2.0]])).tolist() == [[0.0] * 4]
 
 
 def test_values_far_from_train_are_clipped() -> None:
