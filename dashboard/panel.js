@@ -158,7 +158,7 @@ class Panel {
     scale.value = String(step);
     scale.style.setProperty("--share", `${step + STEPS}%`);
     scale.setAttribute("aria-valuetext", `c = ${this.scale}`);
-    scaleValue.textContent = `c = ${this.scale.toPrecision(Math.abs(this.scale) >= 10 ? 3 : this.scale < 1 ? 2 : 3)}`;
+    scaleValue.textContent = `c = ${this.scale.toPrecision(3)}`;
     pin.textContent = this.data.pinned ? "unpin A" : "pin as A";
     pin.title = this.data.pinned ? "Stop comparing with A" : "Remember this choice as A and compare with it";
   }

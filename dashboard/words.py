@@ -64,7 +64,7 @@ def price_sentence(x: str, y: str, live: tuple[float, float], curve: np.ndarray)
     points = curve[np.isfinite(curve).all(1)]
     points = points[np.argsort(points[:, 0], kind="stable")]
     if len(points) < 2 or not all(map(math.isfinite, live)):
-        return f"There are not enough points here to say what {y} costs in {x}."
+        return f"There are not enough points here for a price of {y} in {x}."
     size = np.ptp(points, axis=0)
     if (size < 1e-4).any():
         return f"{capital(x)} and {y} hardly move against each other here."

@@ -67,10 +67,10 @@ class Objective:
 
         `NAME` alone stands for `NAME=NAME`. Raises ConfigError on anything else.
         """
-        name, _, rest = text.partition("=")
-        column, *parts = (rest or name).split(":")
-        if not rest and ":" in name:
-            name = column
+        head, _, tail = text.partition(":")
+        name, _, column = head.partition("=")
+        column = column or name
+        parts = tail.split(":") if tail else []
         fields: dict[str, Any] = {"name": name.strip(), "column": column.strip()}
         for part in parts:
             if part in ("l1", "softmax"):

@@ -348,7 +348,7 @@ def test_compare_puts_runs_side_by_side(run_path: Path, ls_path: Path, document,
     status, out, _ = call("compare", run_path, ls_path)
     assert status == 0
     assert "hypervolume" in out
-    assert "differ in points (11, 5)" in out
+    assert "differ in points" not in out
 
 
 def test_compare_refuses_what_differs_and_names_it(

@@ -104,8 +104,8 @@ def test_other_bases_and_the_front_is_measured_with_them(toy, tmp_path: Path, ba
     from hyperdpo.rank.live import LiveModel
 
     point = LiveModel(done.rankers[0], table, features).point([0.5, 0.5])
-    assert own.weights[5].tolist() == pytest.approx([0.5, 0.5])
-    assert own.ndcg[5].tolist() == pytest.approx(point.ndcg.tolist(), abs=1e-6)
+    assert own.weights[1].tolist() == pytest.approx([0.5, 0.5])
+    assert own.ndcg[1].tolist() == pytest.approx(point.ndcg.tolist(), abs=1e-6)
     assert alone.weights.shape == (1, 0)
 
 
