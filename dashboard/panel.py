@@ -54,7 +54,7 @@ def heard(state: PanelState, moved: Any) -> PanelState:
 
 def pressed(state: PanelState, what: Any) -> PanelState:
     """The state after a button that is not a slider's: `pin` sets A, and takes it away again."""
-    return replace(state, pin=state.choice) if what == PINNED else state
+    return replace(state, pin=None if state.pin else state.choice) if what == PINNED else state
 
 
 def current() -> PanelState:

@@ -386,7 +386,7 @@ class LiveRun:
                 continue
             if i in self._moving:
                 out.append(Curve(self._front(front, front.weights, self._moving[i], scale, k)))
-            elif front.k == k:
+            elif True:
                 out.append(Curve(front, fixed_words(front, scale)))
         per_query = self._base(k)
         base = self.saved.base

@@ -68,8 +68,9 @@ class Objective:
         `NAME` alone stands for `NAME=NAME`. Raises ConfigError on anything else.
         """
         head, _, tail = text.partition(":")
-        name, _, column = head.partition("=")
-        column = column or name
+        name, equals, column = head.partition("=")
+        if not equals:
+            column = name
         parts = tail.split(":") if tail else []
         fields: dict[str, Any] = {"name": name.strip(), "column": column.strip()}
         for part in parts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -243,10 +244,10 @@ def test_many_score_sets_and_objectives_at_once() -> None:
     gains = gains * mask[..., None]
     value = NDCG(gains, mask, 3).per_query(scores)
     assert value.shape == (3, 4, 2)
-    for p in range(3):
-        for j in range(2):
-            alone = ndcg(scores[p], gains[..., j], mask, 3)
-            assert torch.allclose(value[p, :, j], alone, atol=1e-6, equal_nan=True)
+    for p, q, j in itertools.product(range(3), range(4), range(2)):
+        n = int(mask[q].sum())
+        expected = slow_ndcg(scores[p, q, :n].tolist(), gains[q, :n, j].tolist(), 3)
+        assert float(value[p, q, j]) == pytest.approx(expected, abs=1e-6, nan_ok=True)
     assert torch.allclose(NDCG(gains, mask, 3).per_query(scores[0]), value[0], equal_nan=True)
 
 

@@ -40,6 +40,11 @@ def test_parse(text: str, expected: Objective) -> None:
     assert Objective.parse(text) == expected
 
 
+def test_a_bare_name_may_carry_options() -> None:
+    assert Objective.parse("label:shift=1") == Objective("label", "label", shift=1.0)
+    assert Objective.parse("clicks:l1:min") == Objective("clicks", "clicks", "l1", direction="min")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
