@@ -229,7 +229,11 @@ def sentences(lines: Sequence[str]) -> str:
 
 def price_line(text: str, k: int, remarks: Sequence[str] = ()) -> str:
     """The trade-off in words, and what has to be remarked on."""
-    point = f'<span class="hx-small"> A point is 0.01 of NDCG@{k}.</span>' if " costs " in text and "next to" not in text else ""
+    point = (
+        f'<span class="hx-small"> A point is 0.01 of NDCG@{k}.</span>'
+        if " costs " in text and "next to" not in text
+        else ""
+    )
     return f'<p class="hx-price">{escape(text)}{point}</p>' + "".join(
         f'<p class="hx-small">{escape(r)}</p>' for r in remarks
     )

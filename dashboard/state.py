@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 MIN_SCALE, MAX_SCALE = 0.1, 10.0
+SCALE_STEPS = 50  # of the slider on either side of c = 1
 K_CHOICES = (1, 3, 5, 10, 20, 50)
 DEFAULT_K = 10
 MAX_TEXT = 200  # of anything a foreign URL may say, when it is quoted back
@@ -74,6 +75,13 @@ def whole_percent(values: Sequence[float]) -> tuple[int, ...]:
 def clean_scale(value: float) -> float:
     """c cut to the slider's range, three significant digits."""
     return float(f"{min(max(value, MIN_SCALE), MAX_SCALE):.3g}")
+
+
+def next_scales(scale: float) -> tuple[float, ...]:
+    """The values of c one step of the slider away; the panel counts the same way."""
+    step = round(SCALE_STEPS * math.log10(scale))
+    near = (step - 1, step + 1)
+    return tuple(clean_scale(10 ** (s / SCALE_STEPS)) for s in near if abs(s) <= SCALE_STEPS)
 
 
 @dataclass(frozen=True)

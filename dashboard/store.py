@@ -22,7 +22,7 @@ import numpy as np
 import streamlit as st
 
 from dashboard.readings import Curve, ListItem, Reading
-from dashboard.state import Choice
+from dashboard.state import Choice, next_scales
 from hyperdpo.errors import HyperDPOError
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = "marketplace"
 SPLIT = "test"
 RANGE_SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 10.0)  # the axes are made to hold the fronts at all of these
+AHEAD_SECONDS = 0.15
 MAX_RUNS, MAX_LIVE, MAX_MEASURED = 64, 4, 256
 TRADE_STEP = 5  # points of attention moved to either side to see what one objective costs another
 SAME_NDCG = 5e-4  # how near a stored front must come to its own figures before it may be moved with c
@@ -225,6 +226,7 @@ class LiveRun:
         self.note = ""
         self._kept, self._lists_kept = Kept(MAX_MEASURED), Kept(16)
         self._lock = threading.RLock()
+        self._ahead: tuple[float, int, str, str] | None = None
         lists = self.data.lists(SPLIT)
         if not len(lists):
             from hyperdpo.errors import DataError
@@ -386,7 +388,7 @@ class LiveRun:
                 continue
             if i in self._moving:
                 out.append(Curve(self._front(front, front.weights, self._moving[i], scale, k)))
-            elif True:
+            elif front.k == k:
                 out.append(Curve(front, fixed_words(front, scale)))
         per_query = self._base(k)
         base = self.saved.base
@@ -493,6 +495,19 @@ class LiveRun:
             return spread(values)
 
         return self._kept.get(("ranges", k), make)
+
+    def look_ahead(self, scale: float, k: int, x: str, y: str) -> None:
+        """Measure the fronts one step of c away while nobody waits, so that stepping c by key finds them ready."""
+        self._ahead = wanted = (scale, k, x, y)
+
+        def work() -> None:
+            time.sleep(AHEAD_SECONDS)  # the answer to the last move has the machine to itself first
+            for near in next_scales(scale):
+                if self._ahead == wanted:
+                    self.curves(near, k)
+                    self.edge(x, y, near, k)
+
+        _workers().submit(work)
 
     def queries(self) -> list[str]:
         """What to show for each test list."""
@@ -612,7 +627,7 @@ def _jobs() -> Kept:
 
 @st.cache_resource(show_spinner=False)
 def _workers() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(2, thread_name_prefix="live")
+    return ThreadPoolExecutor(3, thread_name_prefix="live")
 
 
 def find_data(config: dict[str, Any], given: str | None, say: Callable[[str], None]) -> RankData:

@@ -58,21 +58,18 @@ def alignment_penalty(losses: Tensor, weights: Tensor, *, sign: PenaltySign = "t
     return -cosine if sign == "toward" else cosine
 
 
-def icos_loss(
-    losses: Tensor, weights: Tensor, *, penalty: float = 0.0, sign: PenaltySign = "toward", total: Tensor | None = None
-) -> Tensor:
+def icos_loss(losses: Tensor, weights: Tensor, *, penalty: float = 0.0, sign: PenaltySign = "toward") -> Tensor:
     """Eq. (14) for given draws of w: w . L + lambda G_w, shape of `losses` without its last axis.
 
     Args:
         losses: (m,) batch means with one w per step, or (b, m) with one w per list.
-        weights: (m,) or (b, m).
+        weights: (m,) or (b, m); 0 for what a list is uninformative for, so that the cosine leaves it out.
         penalty: lambda.
         sign: see `alignment_penalty`.
-        total: the loss vector the cosine is taken on, if another than `losses` (uninformative objectives masked).
     """
     value = scalarised_loss(losses, weights)
     if penalty:
-        value = value + penalty * alignment_penalty(losses if total is None else total, weights, sign=sign)
+        value = value + penalty * alignment_penalty(losses, weights, sign=sign)
     return value
 
 

@@ -123,7 +123,8 @@ def step_loss(config: MethodConfig, member: Member, *, beta: Tensor, coverage: T
     def drawn_per_list(model: nn.Module, batch: ListwiseBatch, rng: np.random.Generator) -> Tensor:
         w = draw_weights(config.alpha, batch.total, m, rng)[batch.share].to(beta.device)
         losses = per_list(model(*batch.inputs, w), batch)
-        value = icos_loss(losses, w, penalty=config.penalty, sign=config.penalty_sign)
+        informative = batch.targets.sum(1) > 0
+        value = icos_loss(losses, w * informative, penalty=config.penalty, sign=config.penalty_sign)
         return value.sum() / batch.total
 
     if member.weights is not None:

@@ -40,15 +40,15 @@ def top_items(scores: Tensor, mask: Tensor, k: int) -> Tensor:
     Pads come last. k is cut to the number of columns. NaN is refused.
     """
     scores = scores.float()
-    if scores.isnan().any():
-        raise DataError("Scores must be numbers; got NaN; a model that gives NaN cannot be ranked by.")
     k = min(k, scores.shape[-1])
     best = scores.masked_fill(~mask, -torch.inf).topk(min(k + 1, scores.shape[-1]), dim=-1)
+    if best.values.isnan().any():  # topk puts NaN first
+        raise DataError("Scores must be numbers; got NaN; a model that gives NaN cannot be ranked by.")
     top = best.indices[..., :k]
-    tied = (best.values[..., 1:] == best.values[..., :-1]) & (best.values[..., 1:] > -torch.inf)
-    rows = tied.any(-1)
-    if scores.isneginf().any():  # a real item that looks like a pad
-        rows = torch.ones_like(rows)
+    finite = best.values > -torch.inf
+    tied = (best.values[..., 1:] == best.values[..., :-1]) & finite[..., 1:]
+    like_a_pad = finite.sum(-1) < mask.sum(-1).clamp(max=best.values.shape[-1])  # a real item scored -inf
+    rows = tied.any(-1) | like_a_pad
     if rows.any():
         top = top.clone()
         top[rows] = _top_by_unique_keys(scores[rows], mask[rows], k)

@@ -299,6 +299,8 @@ def _live(scene: Scene) -> None:
                 number = st.session_state[Key.QUERY]
                 base, now = live.sample(number, st.session_state[Key.CHOICE])
                 st.html(blocks.lists_side_by_side(live.queries()[number], base, now, saved.main))
+        if live is not None:
+            live.look_ahead(drawing.scale, drawing.k, drawing.x, drawing.y)
 
 
 @dataclass(frozen=True, eq=False)

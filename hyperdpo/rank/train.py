@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from hyperdpo.errors import ConfigError, RunError
+from hyperdpo.errors import ConfigError, DataError, RunError
 from hyperdpo.files import write_atomic, write_json
 from hyperdpo.methods import Member, MethodConfig, mean_losses, members, step_loss, validation_weights
 from hyperdpo.rank.base import BASE_FIT, Base, check_kind, fit_base
@@ -110,6 +110,7 @@ def train(
     Raises ConfigError, DataError, RunError; Interrupted with the state saved.
     """
     config = config.resolve(data.task.m)
+    _check_measurable(data)
     accelerator = accelerator or make_accelerator(device)
     main_process = accelerator.is_main_process
     wanted = plan(data, config)
@@ -151,6 +152,19 @@ def _finish(run: RankRun, data: RankData, accelerator: Accelerator, log: Callabl
         log("measuring the fronts on the test split")
         evaluate_run(run, data, points=run.method.points, device=accelerator.device, save=True)
         shutil.rmtree(training, ignore_errors=True)
+
+
+def _check_measurable(data: RankData) -> None:
+    """Raises DataError, before any training, for objectives without a positive label in the test split."""
+    lists = data.lists("test", features=())
+    mask = lists.mask()
+    gains = {o.name: o.gains(lists.pad(lists.labels[:, j]), mask) for j, o in enumerate(data.task.labelled)}
+    empty = [name for name, values in gains.items() if not (values > 0).any()]
+    if empty:
+        raise DataError(
+            f"The test split ({len(lists)} lists) has no positive label for {', '.join(map(repr, empty))}, so NDCG "
+            "cannot be measured; give a larger test split, split with another seed, or leave the objective out."
+        )
 
 
 def plan(data: RankData, config: RankConfig) -> dict[str, Any]:

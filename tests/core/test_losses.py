@@ -227,6 +227,8 @@ def test_icos_per_list_against_loops() -> None:
         assert float(got[i]) == pytest.approx(dot - 2.0 * cosine, abs=1e-5)
 
 
-def test_icos_takes_its_cosine_elsewhere_if_told() -> None:
-    losses, masked, w = torch.tensor([3.0, 4.0]), torch.tensor([3.0, 0.0]), torch.tensor([0.6, 0.8])
-    assert float(icos_loss(losses, w, penalty=1.0, total=masked)) == pytest.approx(5.0 - 0.6, abs=1e-6)
+def test_icos_leaves_what_has_no_weight_out_of_the_cosine() -> None:
+    losses, w = torch.tensor([3.0, 0.0]), torch.tensor([0.6, 0.8])
+    informative = torch.tensor([1.0, 0.0])
+    assert float(icos_loss(losses, w, penalty=1.0)) == pytest.approx(1.8 - 0.6, abs=1e-6)
+    assert float(icos_loss(losses, w * informative, penalty=1.0)) == pytest.approx(1.8 - 1.0, abs=1e-6)

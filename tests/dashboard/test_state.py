@@ -12,7 +12,7 @@ import torch
 from streamlit.testing.v1 import AppTest
 
 from dashboard import panel, store
-from dashboard.state import Choice, equal_choice, read_url, whole_percent, write_url
+from dashboard.state import Choice, equal_choice, next_scales, read_url, whole_percent, write_url
 from dashboard.store import LiveRun, Saved
 from hyperdpo.errors import DataError, RunError
 from hyperdpo.rank.data import open_data
@@ -64,6 +64,12 @@ def test_foreign_parameters_become_a_sentence(url: dict[str, str]) -> None:
 def test_missing_parameters_say_nothing() -> None:
     assert read_url({}, "relevance", NAMES) == read_url({"run": "x", "utm": "1"}, "relevance", NAMES)
     assert read_url({"c": "2"}, "relevance", NAMES).choice == Choice(equal_choice(3).percent, 2.0)
+
+
+def test_the_next_steps_of_c_are_those_of_the_slider() -> None:
+    assert next_scales(1.0) == (0.955, 1.05)
+    assert next_scales(10.0) == (9.55,)
+    assert next_scales(0.1) == (0.105,)
 
 
 @pytest.mark.parametrize("m", [1, 2, 3, 5, 7])
@@ -138,6 +144,7 @@ def test_baselines_with_residuals_move_with_c_and_others_say_that_they_do_not(li
     assert curve.fixed == "c = 1"
     np.testing.assert_allclose(curve.front.ndcg, saved["dpo-ls"].ndcg)
     assert "DPO-LS" in still.left_out(5)
+    assert "dpo-ls" not in {c.front.method for c in still.curves(1.0, 5)}
 
 
 def test_the_axes_hold_the_fronts_at_every_c(live: LiveRun) -> None:

@@ -24,6 +24,7 @@ from hyperdpo.errors import ConfigError, DataError, Interrupted, RunError, Weigh
 from hyperdpo.methods import Member, MethodConfig, members, step_loss
 from hyperdpo.rank import train as train_module
 from hyperdpo.rank.batches import RankBatches
+from hyperdpo.rank.data import write_folder
 from hyperdpo.rank.model import PARAMETRISATIONS, NetConfig, Ranker
 from hyperdpo.rank.run import RankRun
 from hyperdpo.rank.train import RankConfig, train
@@ -394,3 +395,18 @@ def test_a_run_folder_whose_weights_do_not_fit_its_config(toy, tmp_path: Path) -
     (out / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(RunError, match=r"(?s)its weights do not fit its config.json .*copy the run again"):
         RankRun(out)
+
+
+@pytest.mark.parametrize("column", ["clicks", "label"])
+def test_a_test_split_that_cannot_be_measured_is_refused_before_training(tmp_path: Path, column: str) -> None:
+    whole = data(tmp_path / "whole")
+    columns = {name: whole.column(name).copy() for name in whole.columns}
+    for query in whole.queries("test"):
+        columns[column][whole.offsets[query] : whole.offsets[query + 1]] = 0
+    empty = write_folder(
+        tmp_path / "empty", columns=columns, sizes=whole.sizes, qids=whole.qids, split=whole.split, task=whole.task,
+        name="empty", origin={"kind": "files"},
+    )  # fmt: skip
+    with pytest.raises(DataError, match=r"test split .* has no positive label for '.*', so NDCG cannot be measured"):
+        train(empty, CONFIG, tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
