@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -37,7 +38,7 @@ class App:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
-        self.log = folder / f"app-{port}.log"
+        self.log = Path(tempfile.mkdtemp(prefix="hyperdpo-app-")) / "app.log"
         # PYTHONPATH must not help: `streamlit run` from elsewhere has to find the package by itself.
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-m", "streamlit", "run", str(script), "--server.headless=true"]
@@ -59,6 +60,7 @@ class App:
     def __exit__(self, *_: object) -> None:
         self.process.terminate()
         self.process.wait(20)
+        shutil.rmtree(self.log.parent, ignore_errors=True)
 
     def said(self) -> str:
         """What the app wrote to its terminal."""

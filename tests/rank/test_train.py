@@ -368,14 +368,12 @@ def test_bad_options_are_told_before_anything_is_written(toy, tmp_path: Path, ch
 
 
 def test_an_objective_without_labels_in_training_is_named(tmp_path: Path, toy) -> None:
-    from hyperdpo.rank.data import write_folder
-
     columns = {name: toy.column(name).copy() for name in toy.columns}
-    columns["clicks"][:] = 0
-    sizes = np.array([len(toy.lists().mask()[i].nonzero()) for i in range(len(toy.lists()))])
+    for query in toy.queries("train"):
+        columns["clicks"][toy.offsets[query] : toy.offsets[query + 1]] = 0
     empty = write_folder(
-        tmp_path / "data", columns=columns, sizes=sizes, qids=[str(i) for i in range(len(sizes))],
-        split=np.arange(len(sizes)) % 3, task=toy.task, name="empty", origin={"kind": "files"},
+        tmp_path / "data", columns=columns, sizes=toy.sizes, qids=toy.qids, split=toy.split, task=toy.task,
+        name="empty", origin={"kind": "files"},
     )  # fmt: skip
     with pytest.raises(DataError, match="No list is informative for 'clicks'"):
         run(empty, tmp_path / "run")
