@@ -101,7 +101,7 @@ def main() -> None:
         ("peer: scikit-learn ndcg_score, one label", sklearn_one, None),
     ]
     print(f"{machine(options.device)}; {options.queries:,} lists x {options.items} items, 6 labels, seed 0")
-    print(f"{'what':54s} {'median ms':>10s} {'floor ms':>9s}")
+    print(f"{'what':54s} {'median ms':>10s} {'limit ms':>9s}")
     for name, function, floor in rows:
         repeats = options.repeats if floor != 1200 else min(5, options.repeats)
         print(f"{name:54s} {median_ms(function, repeats):10.1f} {floor or '':>9}")
