@@ -77,8 +77,10 @@ def oracle_fronts(
     """
     if data.manifest["origin"].get("kind") != "demo":
         return []
-    from hyperdpo.rank.demo import oracle
+    from hyperdpo.rank.demo import LABELS, oracle
 
+    if not {o.column for o in data.task.labelled} <= set(LABELS):
+        return []  # a feature was declared an objective, and the simulation draws labels only
     known = oracle(data, split, objectives=data.task.objectives, k=k)
     lists = table.lists
     p = lists.pad(known.p).transpose(1, 2)

@@ -17,6 +17,8 @@ from hyperdpo.objectives import Objective
 from hyperdpo.rank import demo
 from hyperdpo.rank.data import RankData, Task, open_data, write_folder
 from hyperdpo.rank.demo import demo_origin, ensure_demo, make_demo, oracle
+from hyperdpo.rank.evaluate import oracle_fronts
+from hyperdpo.rank.live import ListTable
 
 QUERIES = 60
 FROZEN_SUMS = {
@@ -404,3 +406,14 @@ def test_a_cache_that_cannot_be_written_is_explained(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(DataError, match="set HYPERDPO_CACHE"):
         ensure_demo(demo_origin(10), tmp_path / "file")
+
+
+def test_no_oracle_front_where_a_feature_is_an_objective(data: RankData) -> None:
+    declared = data.with_task(objectives=["discount", "quality"])
+    table = ListTable(
+        declared.lists("test"), declared.task, torch.zeros(len(declared.lists("test").labels)), (1.0, 1.0)
+    )
+    assert oracle_fronts(declared, table, split="test") == []
+    plain = data.with_task(objectives=["quality", "margin"])
+    table = ListTable(plain.lists("test"), plain.task, torch.zeros(len(plain.lists("test").labels)), (1.0, 1.0))
+    assert [front.method for front in oracle_fronts(plain, table, split="test")] == ["oracle", "oracle-unconstrained"]
