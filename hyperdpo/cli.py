@@ -831,14 +831,7 @@ def _read_for(run: RankRun, paths: Sequence[Path], *, labels: bool = True, shown
                 "(--split all measures every list)"
             )
         return data
-    wanted = [*run.task.features, *([run.task.base_column] if run.task.base_column else [])]
-    missing = [name for name in wanted if name not in data.columns]
-    if missing:
-        raise DataError(
-            f"{data.path} lacks {len(missing)} of the {len(wanted)} columns this run scores with: {_few(missing)}; "
-            f"it has {_few(data.columns)}."
-        )
-    return data.with_exact_task(run.task)
+    return run.read(data, labels=False)
 
 
 def _given_data(run: RankRun, paths: Sequence[Path], *, labels: bool, shown: bool) -> RankData:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import signal
 import threading
 import time
@@ -403,8 +402,3 @@ def _load_state(
         setattr(progress, name, value)
     average = {name: parts["average"][name].to(device) for name in average}
     return {name: value.to(device) for name, value in parts["best"].items()}, average
-
-
-def cpu_threads() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)

@@ -159,15 +159,18 @@ class RankRun:
             )
         return self.scaler(lists.features)
 
-    def read(self, data: RankData) -> RankData:
-        """`data` with this run's roles, so that the same columns mean the same things. Raises DataError otherwise."""
-        wanted = [*self.task.features, *(o.column for o in self.task.labelled)]
+    def read(self, data: RankData, *, labels: bool = True) -> RankData:
+        """`data` with this run's roles, so that the same columns mean the same things.
+
+        Scoring needs no label columns: `labels=False` does not ask for them. Raises DataError for what is missing.
+        """
+        wanted = [*self.task.features, *(o.column for o in self.task.labelled if labels)]
         if self.task.base_column:
             wanted.append(self.task.base_column)
         missing = [c for c in wanted if c not in data.columns]
         if missing:
             raise DataError(
-                f"{data.path} lacks {len(missing)} of the columns this run needs: {', '.join(missing[:8])}"
+                f"{data.path} lacks {len(missing)} of the {len(wanted)} columns the run needs: {', '.join(missing[:8])}"
                 f"{' ...' if len(missing) > 8 else ''}; it has {', '.join(list(data.columns)[:8])} ..."
             )
         return data.with_exact_task(self.task)
