@@ -431,7 +431,7 @@ class LiveRun:
             config = self.saved.config
             like = ParetoFront(
                 method_of(config), method_of(config), self.saved.main, self.saved.objectives, weights, 1.0, k, SPLIT,
-                _means(per_query), models=len(self.models), parameters=self.run.parameters,
+                _means(per_query), models=self.run.models, parameters=self.run.parameters,
             )  # fmt: skip
         return replace(
             like, weights=weights, ndcg=_means(per_query), scale=scale, k=k, cross_entropy=None, residuals=None,

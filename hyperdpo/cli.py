@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeVar, get_args
 
 import tyro
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
@@ -209,25 +209,31 @@ def _kind(objective: Objective) -> str:
 # --- train ----------------------------------------------------------------------------------------------------------
 
 
+# As in methods.MethodName, spelled again because that module takes torch with it and --help should not wait.
+MethodName = Literal["hyperdpo", "dpo-ls", "dpo-soup", "mo-dpo", "hypernetwork", "lambdamart", "label-aggregation"]
+
+
 @dataclass(frozen=True)
 class MethodFlags:
     """The method and how it draws weights."""
 
-    method: Annotated[Literal["hyperdpo", "dpo-ls"] | None, _flag("The method.", "hyperdpo|dpo-ls", "hyperdpo")] = None
+    method: Annotated[MethodName | None, _flag("The method.", "|".join(get_args(MethodName)), "hyperdpo")] = None
     alpha: Annotated[float | None, _flag("Concentration of the Dirichlet.", "FLOAT", "0.5")] = None
     draw: Annotated[Literal["list", "step"] | None, _flag("A draw of w per this.", "list|step", "list")] = None
     penalty: Annotated[float | None, _flag("Lambda of the alignment penalty.", "FLOAT", "0.0")] = None
     penalty_sign: Annotated[Literal["toward", "away"] | None, _flag("Its sign.", "toward|away", "toward")] = None
-    points: Annotated[int | None, _flag("Weights on the grid; dpo-ls trains a model at each.", "INT", "11")] = None
+    points: Annotated[int | None, _flag("Weights on the grid; the baselines train a model at each.", "INT", "11")] = (
+        None
+    )
 
 
 @dataclass(frozen=True)
 class NetFlags:
     """Size of the trained network."""
 
-    width: Annotated[int | None, _flag("Hidden width.", "INT", "64")] = None
-    layers: Annotated[int | None, _flag("Attention blocks.", "INT", "2")] = None
-    heads: Annotated[int | None, _flag("Attention heads.", "INT", "4")] = None
+    width: Annotated[int | None, _flag("Hidden width.", "INT", "128; baselines 64")] = None
+    layers: Annotated[int | None, _flag("Blocks.", "INT", "2")] = None
+    heads: Annotated[int | None, _flag("Attention heads; 0 judges items one by one.", "INT", "0; baselines 4")] = None
     dropout: Annotated[float | None, _flag("On block outputs.", "FLOAT", "0.2")] = None
     use_base: Annotated[bool | None, _flag("Whether the base score is one more input.", "True|False", "False")] = None
 
@@ -339,7 +345,7 @@ class TrainRank:
         Raises ConfigError with all that is out of range at once.
         """
         from hyperdpo.rank.model import NetConfig
-        from hyperdpo.rank.train import RankConfig
+        from hyperdpo.rank.train import RankConfig, default_net
         from hyperdpo.training import FitConfig
 
         start = RankConfig()
@@ -359,10 +365,11 @@ class TrainRank:
         own = _given(self, "parametrisation", "base", "scaling", "seed", "k")
         parts: dict[str, Any] = {
             "method": changed(start.method, _given(self.method)),
-            "net": changed(start.net, _given(self.net)),
             "fit": changed(start.fit, _given(self.fit)),
             "base_fit": changed(start.base_fit, base_given),
         }
+        if start.net or _given(self.net):
+            parts["net"] = changed(start.net or default_net(parts["method"].method), _given(self.net))
         if self.beta is not None:
             own["beta"] = _numbers(self.beta, "--beta", problems)
         if problems:

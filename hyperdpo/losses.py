@@ -73,6 +73,33 @@ def icos_loss(losses: Tensor, weights: Tensor, *, penalty: float = 0.0, sign: Pe
     return value
 
 
+def mo_dpo_loss(
+    residual: Tensor,
+    targets: Tensor,
+    mask: Tensor,
+    rewards: Tensor,
+    weights: Tensor,
+    k: int,
+    *,
+    beta: float | Tensor = 1.0,
+) -> Tensor:
+    """MO-DPO's loss for lists: -sum_i t_i log softmax_i((beta delta_i - sum_{j != k} w_j r_ji) / w_k); shape (b,).
+
+    For two items with labels (1, 0) it is MODPO's loss (Zhou et al. 2024). Its optimum does not depend on k.
+
+    Args:
+        residual: delta, (b, n).
+        targets: t(z^k) of objective k, (b, n); an uninformative list's row is 0 and costs 0.
+        mask: (b, n).
+        rewards: r_j = beta_j delta_j of the single-objective models, (b, n, m).
+        weights: one w (m,).
+        k: the objective whose labels are used; w_k is above 0.
+    """
+    others = weights.clone()
+    others[k] = 0.0
+    return listwise_loss((beta * residual - rewards @ others) / weights[k], targets, mask)
+
+
 def dpo_loss(
     chosen: Tensor, rejected: Tensor, base_chosen: Tensor, base_rejected: Tensor, *, beta: float | Tensor = 1.0
 ) -> Tensor:

@@ -5,6 +5,7 @@ A method cannot differ from another in its loop, its data, its optimiser or its 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol, get_args
@@ -14,12 +15,16 @@ import torch
 from torch import Tensor, nn
 
 from hyperdpo.errors import ConfigError, nearest
-from hyperdpo.losses import PenaltySign, icos_loss, objective_losses
+from hyperdpo.losses import PenaltySign, icos_loss, mo_dpo_loss, objective_losses
 from hyperdpo.training import StepLoss
 from hyperdpo.weights import DEFAULT_POINTS, draw_weights, grid
 
-MethodName = Literal["hyperdpo", "dpo-ls"]
+MethodName = Literal["hyperdpo", "dpo-ls", "dpo-soup", "mo-dpo", "hypernetwork", "lambdamart", "label-aggregation"]
 METHODS: tuple[str, ...] = get_args(MethodName)
+TREES = ("lambdamart", "label-aggregation")  # LightGBM models rather than networks
+CONDITIONED = ("hyperdpo", "hypernetwork")  # one network that takes w
+EVERY_WEIGHT = (*CONDITIONED, "dpo-soup")  # answers any w, and not only those it was trained for
+SEVERAL = ("dpo-soup", "mo-dpo", "hypernetwork", "label-aggregation")  # of no use with one objective
 
 
 class ListwiseBatch(Protocol):
@@ -31,6 +36,8 @@ class ListwiseBatch(Protocol):
 
     targets: Tensor
     """t(z), (b, n, m); a list that is uninformative for an objective has a row of 0."""
+    rewards: Tensor | None
+    """r_j = beta_j delta_j of the single-objective models, (b, n, m), where a method needs them (MO-DPO)."""
     mask: Tensor
     """(b, n) bool, True means a real item."""
     total: int
@@ -44,12 +51,14 @@ class MethodConfig:
     """A method and how it treats importance weights.
 
     Attributes:
-        method: `hyperdpo` trains one model for every w; `dpo-ls` one model for each of `points` weights.
+        method: one model for every w (`hyperdpo`; `hypernetwork`, whose weights w generates); one for each of `points`
+            weights (`dpo-ls`; `mo-dpo`, after one per objective; on LightGBM `lambdamart` and `label-aggregation`); or
+            one per objective, averaged with w (`dpo-soup`).
         alpha: concentration of the symmetric Dirichlet that w is drawn from; below 1 draws favour the corners.
         draw: a draw of w per `list`, or per `step` as in the paper.
         penalty: lambda of eq. (13)-(14).
         penalty_sign: `toward` or `away`, see `losses.alignment_penalty`.
-        points: size of the grid that is validated on and, for `dpo-ls`, trained at.
+        points: size of the grid that is validated on and, for one model per weight, trained at.
     """
 
     method: MethodName = "hyperdpo"
@@ -82,17 +91,45 @@ class MethodConfig:
 
 @dataclass(frozen=True)
 class Member:
-    """One model of a method: the single w it is for, or None for a model of every w."""
+    """One model of a method: the single w it is for, or None for a model of every w.
+
+    `part` says that the model is an ingredient (a soup's, MO-DPO's reward models) and answers no w by itself.
+    """
 
     weights: Tensor | None
     label: str
+    part: bool = False
 
 
 def members(config: MethodConfig, m: int) -> list[Member]:
-    """The models a method trains, in order."""
-    if config.method == "dpo-ls":
-        return [Member(w, f"w = ({', '.join(f'{v:.2f}' for v in w.tolist())})") for w in grid(m, config.points)]
-    return [Member(None, "every w")]
+    """The models a method trains, in order.
+
+    Raises ConfigError where a method needs several objectives and gets one.
+    """
+    if m < 2 and config.method in SEVERAL:
+        raise ConfigError(
+            f"{config.method} combines several objectives; got {m}: declare another --objective, or use --method "
+            "dpo-ls."
+        )
+    if config.method in CONDITIONED:
+        return [Member(None, "every w")]
+    corners = [Member(w, f"objective {j + 1} alone", part=True) for j, w in enumerate(torch.eye(m))]
+    if config.method == "dpo-soup":
+        return corners
+    each = [Member(w, f"w = ({', '.join(f'{v:.2f}' for v in w.tolist())})") for w in grid(m, config.points)]
+    return [*corners, *each] if config.method == "mo-dpo" else each
+
+
+def trained_weights(config: MethodConfig, m: int) -> Tensor | None:
+    """(p, m): the only w that a trained method answers, or None where it answers all."""
+    if config.method in EVERY_WEIGHT:
+        return None
+    return torch.stack([x.weights for x in members(config, m) if x.weights is not None and not x.part])
+
+
+def mixing_weights(config: MethodConfig, m: int) -> int:
+    """Numbers a method keeps beside its models: a soup's m for each of its points, as the paper counts them."""
+    return m * config.points if config.method == "dpo-soup" else 0
 
 
 def step_loss(config: MethodConfig, member: Member, *, beta: Tensor, coverage: Tensor, separable: bool) -> StepLoss:
@@ -127,11 +164,35 @@ def step_loss(config: MethodConfig, member: Member, *, beta: Tensor, coverage: T
         value = icos_loss(losses, w * informative, penalty=config.penalty, sign=config.penalty_sign)
         return value.sum() / batch.total
 
+    def margin(model: nn.Module, batch: ListwiseBatch, rng: np.random.Generator) -> Tensor:
+        assert member.weights is not None
+        w = member.weights.to(beta.device)
+        return margin_losses(model, batch, w, beta).sum() / (batch.total * coverage[w.argmax()])
+
     if member.weights is not None:
-        return fixed
+        return margin if config.method == "mo-dpo" and not member.part else fixed
     if separable:
         return corners
     return drawn_per_step if config.draw == "step" else drawn_per_list
+
+
+def margin_losses(model: nn.Module, batch: ListwiseBatch, weights: Tensor, beta: Tensor) -> Tensor:
+    """`losses.mo_dpo_loss` of each list for k = argmax w, (b,)."""
+    assert batch.rewards is not None
+    k = int(weights.argmax())
+    residual = model(*batch.inputs, weights)
+    return mo_dpo_loss(residual, batch.targets[..., k], batch.mask, batch.rewards, weights, k, beta=beta[k])
+
+
+@torch.no_grad()
+def mean_margin_loss(model: nn.Module, batches: Iterable[ListwiseBatch], weights: Tensor, beta: Tensor) -> float:
+    """MO-DPO's own loss over the lists that are informative for k = argmax w."""
+    total, count = 0.0, 0
+    k = int(weights.argmax())
+    for batch in batches:
+        total += float(margin_losses(model, batch, weights.to(batch.mask.device), beta).sum())
+        count += int((batch.targets[..., k].sum(1) > 0).sum())
+    return total / count if count else math.nan
 
 
 @torch.no_grad()

@@ -1,7 +1,8 @@
 """The run folder: the contract between training and everything that comes after.
 
     config.json              resolved: method, objectives, network, data, seeds, versions, cost
-    model.safetensors        K >= 1 sets of weights, keys `0/...`, `1/...`
+    model.safetensors        K >= 1 sets of weights, keys `0/...`, `1/...`; empty where the models are trees
+    trees-00.txt ...         LightGBM's own text of each model of the methods that grow trees
     base.safetensors|.txt    the frozen base (a network's weights, or LightGBM's own text)
     scaler.safetensors       feature scaling fitted on train
     front.json               named fronts: this run's, its baselines', the base's, the oracles'
@@ -64,7 +65,7 @@ def write_run(
     models: Iterable[Mapping[str, Tensor]],
     scaler: Mapping[str, Tensor],
     base: Mapping[str, Tensor] | None = None,
-    base_text: str | None = None,
+    texts: Mapping[str, str] | None = None,
     fronts: Iterable[ParetoFront] = (),
     card: str = "",
 ) -> RunFolder:
@@ -80,8 +81,7 @@ def write_run(
     }
     if base:
         content["base.safetensors"] = save_tensors({k: v.detach().cpu().contiguous() for k, v in base.items()})
-    if base_text is not None:
-        content["base.txt"] = base_text.encode()
+    content |= {name: text.encode() for name, text in (texts or {}).items()}
     for name, blob in content.items():
         write_atomic(path / name, blob)
     _write_fronts(path, list(fronts))

@@ -31,6 +31,7 @@ class RankBatch:
     total: int
     queries: Tensor
     share: slice = field(default_factory=lambda: WHOLE)
+    rewards: Tensor | None = None
 
 
 def list_targets(lists: ListSet, objectives: Sequence[Objective], first_label: int) -> tuple[Tensor, Tensor]:
@@ -85,6 +86,7 @@ class RankBatches:
         self.targets = targets.to(device)
         self.offsets = lists.offsets.to(device)
         self.sizes = np.diff(lists.offsets.numpy())
+        self.rewards: Tensor | None = None  # (N, m), set where a method needs other models' residuals (MO-DPO)
 
     def __len__(self) -> int:
         return -(-len(self.lists) // self.batch_size)
@@ -116,7 +118,8 @@ class RankBatches:
         real = mask.unsqueeze(-1)
         features = self.features[items] * real
         base = self.base[items] * mask
-        return RankBatch((features, base, mask), self.targets[items] * real, mask, total, index, share)
+        rewards = None if self.rewards is None else self.rewards[items] * real
+        return RankBatch((features, base, mask), self.targets[items] * real, mask, total, index, share, rewards)
 
 
 def _chunks(order: np.ndarray, sizes: np.ndarray) -> Iterator[np.ndarray]:

@@ -17,7 +17,15 @@ from hyperdpo.rank.run import RankRun
 from hyperdpo.runs import RunFolder
 from hyperdpo.weights import grid
 
-METHOD_NAMES = {"hyperdpo": "HyperDPO", "dpo-ls": "DPO-LS"}
+METHOD_NAMES = {
+    "hyperdpo": "HyperDPO",
+    "dpo-ls": "DPO-LS",
+    "dpo-soup": "DPO Soup",
+    "mo-dpo": "MO-DPO",
+    "hypernetwork": "Pareto hypernetwork",
+    "lambdamart": "LambdaMART, weighted labels",
+    "label-aggregation": "LambdaMART, drawn labels",
+}
 
 
 def front_name(config: dict[str, Any]) -> str:
@@ -28,7 +36,7 @@ def front_name(config: dict[str, Any]) -> str:
 
 
 def run_residuals(run: RankRun, table: ListTable, features: Tensor, points: int) -> tuple[Tensor, Tensor]:
-    """(weights (p, m), residuals (p, q, n)) over the grid, or over the trained weights of a DPO-LS run."""
+    """(weights (p, m), residuals (p, q, n)) over the grid, or over the weights a method has models for."""
     if run.trained is None:
         return grid(run.task.m, points), LiveModel(run.rankers[0], table, features).grid_residuals(points)
     each = [LiveModel(r, table, features).residual(w) for r, w in zip(run.rankers, run.trained, strict=True)]
@@ -58,7 +66,7 @@ def run_front(
         scale=scale,
         k=k,
         keep_residuals=keep_residuals,
-        models=len(run.rankers),
+        models=run.models,
         parameters=run.parameters,
         seconds=run.config["seconds"],
         device=run.config["device"],

@@ -20,7 +20,7 @@ from hyperdpo.front import ParetoFront
 from hyperdpo.metrics import NDCG, Interval, bootstrap_counts, cross_entropy, intervals
 from hyperdpo.rank.batches import RankBatches, list_targets
 from hyperdpo.rank.data import ListSet, Task
-from hyperdpo.rank.model import Ranker
+from hyperdpo.rank.model import Answerer
 from hyperdpo.weights import check_scale, check_weights, grid
 
 KEPT_RESIDUALS = 16
@@ -118,7 +118,7 @@ class LiveModel:
     one. Moving c never needs the model.
     """
 
-    def __init__(self, model: Ranker, table: ListTable, features: Tensor) -> None:
+    def __init__(self, model: Answerer, table: ListTable, features: Tensor) -> None:
         self.model = model.to(table.device).eval()
         self.table = table
         self._batches = RankBatches(

@@ -27,8 +27,8 @@ class NetConfig:
 
     Attributes:
         width: hidden width; divisible by `heads`.
-        layers: attention blocks.
-        heads: attention heads.
+        layers: blocks.
+        heads: attention heads; 0 leaves attention out, so that an item is judged by its own features alone.
         dropout: on block outputs; the paper states none.
         use_base: whether the base score stands beside the features as one more input.
     """
@@ -40,8 +40,11 @@ class NetConfig:
     use_base: bool = False
 
     def __post_init__(self) -> None:
-        if self.width < 1 or self.heads < 1 or self.width % self.heads:
-            raise ConfigError(f"The width is a multiple of the heads; got width {self.width}, heads {self.heads}.")
+        if self.width < 1 or self.heads < 0 or (self.heads and self.width % self.heads):
+            raise ConfigError(
+                "The width is a multiple of the heads, and 0 heads mean no attention; got width "
+                f"{self.width}, heads {self.heads}."
+            )
         if self.layers < 0 or not 0 <= self.dropout < 1:
             raise ConfigError(f"layers >= 0 and 0 <= dropout < 1; got layers {self.layers} and dropout {self.dropout}.")
 
@@ -50,23 +53,32 @@ class NetConfig:
 
 
 class Block(nn.Module):
-    """Attention over a list's items, then one linear layer, each on a residual path behind a parameter-free norm."""
+    """Attention over a list's items, then one linear layer, each on a residual path behind a parameter-free norm.
+
+    Without heads only the linear layer is there.
+    """
 
     def __init__(self, config: NetConfig) -> None:
         super().__init__()
         self.heads = config.heads
-        self.qkv = nn.Linear(config.width, 3 * config.width)
-        self.out = nn.Linear(config.width, config.width)
+        if self.heads:
+            self.qkv = nn.Linear(config.width, 3 * config.width)
+            self.out = nn.Linear(config.width, config.width)
         self.forward_layer = nn.Linear(config.width, config.width)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """(b, n, width) -> (b, n, width); pads attend and are never attended to."""
-        b, n, width = x.shape
-        q, k, v = self.qkv(_norm(x)).view(b, n, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-        mixed = scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None, :])
-        x = x + self.dropout(self.out(mixed.transpose(1, 2).reshape(b, n, width)))
+        if self.heads:
+            x = x + self.dropout(self._attention(_norm(x), mask))
         out: Tensor = x + self.dropout(relu(self.forward_layer(_norm(x))))
+        return out
+
+    def _attention(self, x: Tensor, mask: Tensor) -> Tensor:
+        b, n, width = x.shape
+        q, k, v = self.qkv(x).view(b, n, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        mixed = scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None, :])
+        out: Tensor = self.out(mixed.transpose(1, 2).reshape(b, n, width))
         return out
 
 
@@ -114,7 +126,31 @@ class ScoreNet(nn.Module):
         return scores
 
 
-class Ranker(nn.Module):
+class Answerer(nn.Module):
+    """What every trained model of this wing can do: give the residual delta(y, w) = s(y, w) - s_base(y).
+
+    Attributes:
+        m: auxiliary objectives.
+        separable: whether one `encode` serves every w without another pass through the model.
+    """
+
+    m: int
+    separable = False
+
+    def encode(self, features: Tensor, base: Tensor, mask: Tensor) -> Tensor:
+        """What does not depend on w: by default the features, (b, n, d)."""
+        return features
+
+    def decode(self, encoded: Tensor, weights: Tensor, base: Tensor, mask: Tensor) -> Tensor:
+        """delta (b, n), 0 on pads, for what `encode` returned and weights (m,)."""
+        raise NotImplementedError
+
+    def forward(self, features: Tensor, base: Tensor, mask: Tensor, weights: Tensor) -> Tensor:
+        """delta (b, n), 0 on pads, for weights (m,)."""
+        return self.decode(self.encode(features, base, mask), weights, base, mask)
+
+
+class Ranker(Answerer):
     """The residual delta(y, w) = s(y, w) - s_base(y) under one parametrisation.
 
     Args:
@@ -198,7 +234,7 @@ class Ranker(nn.Module):
         residual: Tensor = self.net.head(self.net.encoder(inputs, mask, modulation)).squeeze(-1)
         return residual
 
-    def forward(self, features: Tensor, base: Tensor, mask: Tensor, weights: Tensor | None) -> Tensor:
+    def forward(self, features: Tensor, base: Tensor, mask: Tensor, weights: Tensor | None) -> Tensor:  # type: ignore[override]
         """delta for weights (m,) or (b, m), shape (b, n); for `weights=None` the m corners at once, (b, n, m).
 
         The corners are how a separable model is trained: head j alone is the answer to w = e_j.

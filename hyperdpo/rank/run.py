@@ -8,17 +8,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hyperdpo.control import scaled_scores
 from hyperdpo.errors import ConfigError, DataError, RunError, WeightsError
-from hyperdpo.methods import MethodConfig, members
+from hyperdpo.methods import CONDITIONED, TREES, MethodConfig, members, mixing_weights, trained_weights
 from hyperdpo.objectives import Objective
 from hyperdpo.rank.base import Base
 from hyperdpo.rank.batches import encode_in_chunks
 from hyperdpo.rank.data import ListSet, RankData, Scaler, Task
+from hyperdpo.rank.hypernetwork import HyperRanker
 from hyperdpo.rank.live import ListTable
-from hyperdpo.rank.model import NetConfig, Ranker, count_parameters
+from hyperdpo.rank.model import Answerer, NetConfig, Ranker, count_parameters
+from hyperdpo.rank.soup import Soup
+from hyperdpo.rank.trees import TreeRanker
 from hyperdpo.runs import RunFolder
 from hyperdpo.weights import check_scale, check_weights, parse_weights
 
@@ -26,16 +29,23 @@ Weights = str | Sequence[float] | Mapping[str, float] | Tensor
 SAME_WEIGHTS = 1e-3  # how near a requested w must be to one a DPO-LS model was trained for
 
 
-def build_ranker(config: Mapping[str, Any], d: int) -> Ranker:
-    """The network a run's config describes, with fresh weights."""
-    return Ranker(
-        d,
-        len(config["objectives"]),
-        config["parametrisation"],
-        NetConfig(**config["net"]),
-        tuple(config["beta"]),
-        conditioned=config["method"]["method"] == "hyperdpo",
-    )
+def build_model(config: Mapping[str, Any], d: int, m: int) -> Answerer:
+    """One network as a run's config describes it, with fresh weights."""
+    method, net = config["method"]["method"], NetConfig(**config["net"])
+    if method == "hypernetwork":
+        return HyperRanker(d, m, net)
+    conditioned = method in CONDITIONED
+    return Ranker(d, m, config["parametrisation"], net, tuple(config["beta"]), conditioned=conditioned)
+
+
+def model_size(model: nn.Module) -> int:
+    """Trained numbers of one model: a network's weights, or the trees' thresholds and leaf values."""
+    return model.parameters_used if isinstance(model, TreeRanker) else count_parameters(model)
+
+
+def tree_file(index: int) -> str:
+    """Where a run folder keeps the trees of one model."""
+    return f"trees-{index:02d}.txt"
 
 
 class RankRun:
@@ -45,8 +55,8 @@ class RankRun:
         folder: the run folder.
         task: main label, objectives, feature columns, base column.
         base: the frozen base ranker.
-        rankers: K networks in eval mode; one for HyperDPO, one per trained w for DPO-LS.
-        trained: (K, m) the w each was trained for, or None where one model serves every w.
+        rankers: the models that answer, in eval mode: one that takes every w (a soup counts as one), or one per w.
+        trained: (p, m) the w each of them was trained for, or None where one serves every w.
 
     Raises RunError with everything that is wrong with the folder.
     """
@@ -63,19 +73,36 @@ class RankRun:
             self.base = Base.from_state(
                 config["base"], self.folder.tensors("base.safetensors"), self.folder.text("base.txt"), d
             )
-            self.rankers = [self._ranker(state, d) for state in self.folder.models()]
+            self.method = MethodConfig(**config["method"])
+            self._models = self._load(d)
         except (RuntimeError, KeyError, TypeError) as error:
             raise RunError(
                 f"{self.folder.path}: its weights do not fit its config.json ({error}); copy the run again."
             ) from None
-        self.method = MethodConfig(**config["method"])
-        trained = [member.weights for member in members(self.method, self.task.m)]
-        self.trained = None if trained[0] is None else torch.stack([w for w in trained if w is not None])
+        self.trained = trained_weights(self.method, self.task.m)
+        self.rankers: list[Answerer] = self._answering()
 
-    def _ranker(self, state: Mapping[str, Tensor], d: int) -> Ranker:
-        ranker = build_ranker(self.folder.config, d)
-        ranker.load_state_dict(state)
-        return ranker.eval()
+    def _load(self, d: int) -> list[Answerer]:
+        """Every model the run trained, in order."""
+        m = self.task.m
+        if self.method.method in TREES:
+            texts = [self.folder.text(tree_file(i)) for i in range(len(members(self.method, m)))]
+            missing = [tree_file(i) for i, text in enumerate(texts) if not text]
+            if missing:
+                raise RunError(f"{self.folder.path} lacks {', '.join(missing)}; copy the run again.")
+            return [TreeRanker(m, text).eval() for text in texts if text]
+        loaded: list[Answerer] = []
+        for state in self.folder.models():
+            model = build_model(self.folder.config, d, m)
+            model.load_state_dict(state)
+            loaded.append(model.eval())
+        return loaded
+
+    def _answering(self) -> list[Answerer]:
+        if self.method.method == "dpo-soup":
+            return [Soup([x for x in self._models if isinstance(x, Ranker)]).eval()]
+        parts = sum(member.part for member in members(self.method, self.task.m))
+        return list(self._models[parts:])
 
     @property
     def name(self) -> str:
@@ -95,8 +122,13 @@ class RankRun:
 
     @property
     def parameters(self) -> int:
-        """Trained numbers of all K networks, without the base."""
-        return sum(count_parameters(r) for r in self.rankers)
+        """Trained numbers of all models, and a soup's mixing weights; without the base."""
+        return sum(map(model_size, self._models)) + mixing_weights(self.method, self.task.m)
+
+    @property
+    def models(self) -> int:
+        """How many models were trained."""
+        return len(self._models)
 
     def weights(self, weights: Weights) -> Tensor:
         """(m,) from a text (`.3,.7` or `clicks=.3,quality=.7`), a mapping or a sequence. Raises WeightsError."""
@@ -107,8 +139,8 @@ class RankRun:
             return parse_weights(",".join(f"{k}={v}" for k, v in weights.items()), names)
         return check_weights(weights, len(names))
 
-    def ranker_for(self, weights: Tensor) -> Ranker:
-        """The network that answers `weights` (m,). Raises WeightsError where DPO-LS has none for it."""
+    def ranker_for(self, weights: Tensor) -> Answerer:
+        """The model that answers `weights` (m,). Raises WeightsError where a method has none for it."""
         if self.trained is None:
             return self.rankers[0]
         distance = (self.trained - weights).abs().amax(1)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +18,33 @@ from torch import Tensor, nn
 
 from hyperdpo.errors import ConfigError, DataError, RunError
 from hyperdpo.files import write_atomic, write_json
-from hyperdpo.methods import Member, MethodConfig, mean_losses, members, step_loss, validation_weights
+from hyperdpo.methods import (
+    TREES,
+    Member,
+    MethodConfig,
+    mean_losses,
+    mean_margin_loss,
+    members,
+    mixing_weights,
+    step_loss,
+    trained_weights,
+    validation_weights,
+)
 from hyperdpo.rank.base import BASE_FIT, Base, check_kind, fit_base
-from hyperdpo.rank.batches import RankBatches
+from hyperdpo.rank.batches import RankBatch, RankBatches, encode_in_chunks
 from hyperdpo.rank.data import ListSet, RankData, Scaler, Task
 from hyperdpo.rank.evaluate import evaluate_run
-from hyperdpo.rank.model import NetConfig, Ranker, count_parameters
-from hyperdpo.rank.run import RankRun
+from hyperdpo.rank.model import Answerer, NetConfig, Ranker
+from hyperdpo.rank.run import RankRun, build_model, model_size, tree_file
+from hyperdpo.rank.trees import TreeRanker, TreesConfig, fit_trees
 from hyperdpo.runs import versions, write_run
 from hyperdpo.training import FitConfig, fit, make_accelerator, seed_torch
-from hyperdpo.weights import check_beta, grid
+from hyperdpo.weights import check_beta
 
 TRAINING = "training"
-DEFAULT_NET = NetConfig(dropout=0.2)  # chosen on validation, see benchmarks/NOTES.md
+# Chosen on validation, see benchmarks/NOTES.md: items judged one by one for HyperDPO, the paper's layout elsewhere.
+DEFAULT_NET = NetConfig(width=128, layers=2, heads=0, dropout=0.2)
+BASELINE_NET = NetConfig(dropout=0.2)
 DEFAULT_FIT = FitConfig(epochs=15, patience=6)
 MIN_LISTS = 3
 
@@ -40,9 +55,10 @@ class RankConfig:
 
     Attributes:
         method: the method and how it draws w.
-        parametrisation: see `model.Ranker`; DPO-LS models are unconditioned and output a residual.
-        net: size of the trained network.
+        parametrisation: see `model.Ranker`; the baselines' models are unconditioned and output a residual.
+        net: size of the trained networks; None for the method's default.
         fit: budget and optimiser of the trained networks.
+        trees: boosting of the LightGBM methods.
         base: transformer, lightgbm, column:NAME, or run:PATH for the base of another run on the same data.
         base_fit: budget of a transformer base.
         beta: one temperature, or one per objective.
@@ -53,8 +69,9 @@ class RankConfig:
 
     method: MethodConfig = field(default_factory=MethodConfig)
     parametrisation: str = "mixture"
-    net: NetConfig = DEFAULT_NET
+    net: NetConfig | None = None
     fit: FitConfig = DEFAULT_FIT
+    trees: TreesConfig = field(default_factory=TreesConfig)
     base: str = "transformer"
     base_fit: FitConfig = BASE_FIT
     beta: tuple[float, ...] = (1.0,)
@@ -63,7 +80,7 @@ class RankConfig:
     k: int = 10
 
     def resolve(self, m: int) -> RankConfig:
-        """The config for m objectives: beta spelled out, DPO-LS on a residual.
+        """The config for m objectives: beta spelled out, baselines on a residual.
 
         Raises ConfigError, all problems at once.
         """
@@ -73,13 +90,22 @@ class RankConfig:
         if self.k < 1:
             raise ConfigError(f"NDCG@k needs k of 1 or more; got {self.k}.")
         beta = check_beta(list(self.beta), m)
-        points = max(self.method.points, m)
+        method = replace(self.method, points=max(self.method.points, m))
         parametrisation = self.parametrisation
-        if self.method.method == "dpo-ls" and parametrisation != "scratch":
+        if method.method != "hyperdpo" and parametrisation != "scratch":
             parametrisation = "augmentation"
+        if method.method == "hypernetwork":
+            method = replace(method, draw="step")  # each list's own w would need its own network
+        members(method, m)
+        net = self.net or default_net(method.method)
         # Building the network on the spot reports a combination that cannot work before any data is read.
-        Ranker(1, m, parametrisation, self.net, beta)
-        return replace(self, beta=beta, parametrisation=parametrisation, method=replace(self.method, points=points))
+        Ranker(1, m, parametrisation, net, beta)
+        return replace(self, beta=beta, parametrisation=parametrisation, method=method, net=net)
+
+
+def default_net(method: str) -> NetConfig:
+    """The network a method has where none is asked for."""
+    return DEFAULT_NET if method == "hyperdpo" else BASELINE_NET
 
 
 def train(
@@ -132,10 +158,10 @@ def train(
         write_run(
             out,
             _final_config(data, config, base, models, results, accelerator),
-            models=[m.state_dict() for m in models],
+            models=[m.state_dict() for m in models if not isinstance(m, TreeRanker)],
             scaler=trainer.scaler.state(),
             base=base.state()[1],
-            base_text=base.state()[2],
+            texts=_texts(base, models),
         )
         _finish(RankRun(out), data, accelerator, log)
     accelerator.wait_for_everyone()
@@ -174,8 +200,9 @@ def plan(data: RankData, config: RankConfig) -> dict[str, Any]:
         "task": data.task.to_dict(),
         "method": config.method.to_dict(),
         "parametrisation": config.parametrisation,
-        "net": config.net.to_dict(),
+        "net": config.net.to_dict() if config.net else None,
         "fit": vars(config.fit),
+        **({"trees": config.trees.to_dict()} if config.method.method in TREES else {}),
         "base": config.base,
         "base_fit": vars(config.base_fit),
         "beta": list(config.beta),
@@ -309,7 +336,7 @@ class _Trainer:
         self.log(f"base: the one of {path}")
         return run.base
 
-    def fit_members(self, base: Base) -> tuple[list[Ranker], list[dict[str, Any]]]:
+    def fit_members(self, base: Base) -> tuple[list[Answerer], list[dict[str, Any]]]:
         """Every model of the method, in order, with what each fit reported."""
         scores = {name: base.scores(self.lists[name], self.features[name]) for name in self.lists}
         train = self._batches("train", scores["train"], self.config.fit)
@@ -318,48 +345,73 @@ class _Trainer:
             if share < 1:
                 skipped = round((1 - share) * len(train.lists))
                 self.log(f"{objective.name}: {skipped} of {len(train.lists)} training lists carry no information")
+        method = self.config.method.method
         found = members(self.config.method, self.task.m)
-        models, results = [], []
+        models: list[Answerer] = []
+        results = []
         for index, member in enumerate(found):
-            self.log(f"model {index + 1} of {len(found)}: {self.config.method.method}, {member.label}")
-            model, result = self._fit_member(index, member, train, validation)
+            if method == "mo-dpo" and not member.part and train.rewards is None:
+                for batches in (train, validation):
+                    batches.rewards = self._rewards(models, batches)
+            self.log(f"model {index + 1} of {len(found)}: {method}, {member.label}")
+            fit_one = self._fit_trees if method in TREES else self._fit_member
+            model, result = fit_one(index, member, train, validation)
             models.append(model)
             results.append(result)
         return models, results
 
+    def _rewards(self, models: Sequence[Answerer], batches: RankBatches) -> Tensor:
+        """r_j = beta_j delta_j of the single-objective models on every item, (N, m)."""
+        corners = torch.eye(self.task.m)
+        columns = []
+        for j, model in enumerate(models):
+            model.to(self.accelerator.device).eval()
+            answer = partial(_residual, model, corners[j].to(self.accelerator.device))
+            residual = encode_in_chunks(answer, batches.lists, batches.features, batches.base)
+            columns.append(self.config.beta[j] * residual)
+            model.cpu()
+        return torch.stack(columns, 1).to(batches.device)
+
+    def _fit_trees(
+        self, index: int, member: Member, train: RankBatches, validation: RankBatches
+    ) -> tuple[Answerer, dict[str, Any]]:
+        finished = self.state / f"model-{index:02d}.safetensors"
+        text_file = self.state / tree_file(index)
+        if finished.exists():
+            return TreeRanker(self.task.m, text_file.read_text("utf-8")), _read_part(finished)[1]
+        assert member.weights is not None
+        config = self.config
+        text, result = fit_trees(
+            config.method.method, member.weights, train, validation, config.trees,
+            k=config.k, seed=config.seed + 1000 * (index + 1),
+        )  # fmt: skip
+        self.log(f"{result['best_epoch'] + 1} trees, {result['seconds']:.1f} s")
+        self.tick(f"model {index + 1}", 1, 1, result["best_validation"])
+        if self.accelerator.is_main_process:
+            write_atomic(text_file, text)
+            _write_part(finished, {}, result)
+        return TreeRanker(self.task.m, text), result
+
     def _fit_member(
         self, index: int, member: Member, train: RankBatches, validation: RankBatches
-    ) -> tuple[Ranker, dict[str, Any]]:
+    ) -> tuple[Answerer, dict[str, Any]]:
         config = self.config
-        seed_torch(config.seed, 23, index)
-        model = Ranker(
-            len(self.task.features),
-            self.task.m,
-            config.parametrisation,
-            config.net,
-            config.beta,
-            conditioned=member.weights is None,
-        )
+        # A soup's models share their initial weights: averages of unrelated networks are no networks at all.
+        seed_torch(config.seed, 23, 0 if config.method.method == "dpo-soup" else index)
+        model = build_model(plan_of_model(config), len(self.task.features), self.task.m)
         finished = self.state / f"model-{index:02d}.safetensors"
         if finished.exists():
             tensors, header = _read_part(finished)
             model.load_state_dict(tensors)
             return model, header
-        device = self.accelerator.device
-        beta = torch.tensor(config.beta, device=device)
-        weights = validation_weights(config.method, member, self.task.m)
-
-        def validate(net: nn.Module) -> float:
-            losses = mean_losses(net, validation.once(), weights, beta)
-            return float((losses * weights).sum(1).mean())
-
         state = self.state / f"model-{index:02d}.state"
         label = f"model {index + 1}"
+        beta = torch.tensor(config.beta, device=self.accelerator.device)
         result = fit(
             model,
             step_loss(config.method, member, beta=beta, coverage=train.coverage, separable=model.separable),
             train,
-            validate,
+            self._validate(member, validation, beta),
             config.fit,
             seed=config.seed + 1000 * (index + 1),
             accelerator=self.accelerator,
@@ -372,6 +424,42 @@ class _Trainer:
             _write_part(finished, dict(model.state_dict()), result)
             state.unlink(missing_ok=True)
         return model, result
+
+    def _validate(self, member: Member, validation: RankBatches, beta: Tensor) -> Callable[[nn.Module], float]:
+        """What a member is judged by: the mean of w . L over its weights; MO-DPO's own loss where that is trained."""
+        weights = validation_weights(self.config.method, member, self.task.m)
+
+        def scalarised(net: nn.Module) -> float:
+            losses = mean_losses(net, validation.once(), weights, beta)
+            return float((losses * weights).sum(1).mean())
+
+        def margin(net: nn.Module) -> float:
+            return mean_margin_loss(net, validation.once(), weights[0], beta)
+
+        return margin if self.config.method.method == "mo-dpo" and not member.part else scalarised
+
+
+def _residual(model: Answerer, weights: Tensor, batch: RankBatch) -> Tensor:
+    residual: Tensor = model(*batch.inputs, weights)
+    return residual
+
+
+def plan_of_model(config: RankConfig) -> dict[str, Any]:
+    """What `build_model` needs of a resolved config, as a run's config.json has it."""
+    assert config.net is not None
+    return {
+        "method": config.method.to_dict(),
+        "parametrisation": config.parametrisation,
+        "net": config.net.to_dict(),
+        "beta": list(config.beta),
+    }
+
+
+def _texts(base: Base, models: Sequence[Answerer]) -> dict[str, str]:
+    """LightGBM's own texts: the base's and the models'."""
+    text = base.state()[2]
+    grown = {tree_file(i): model.text for i, model in enumerate(models) if isinstance(model, TreeRanker)}
+    return grown if text is None else {"base.txt": text, **grown}
 
 
 def _write_part(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
@@ -389,13 +477,13 @@ def _final_config(
     data: RankData,
     config: RankConfig,
     base: Base,
-    models: list[Ranker],
+    models: list[Answerer],
     results: list[dict[str, Any]],
     accelerator: Accelerator,
 ) -> dict[str, Any]:
     device = accelerator.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
-    weights = grid(data.task.m, config.method.points)
+    weights = trained_weights(config.method, data.task.m)
     return {
         "kind": "rank",
         **{k: v for k, v in plan(data, config).items() if k not in ("data", "base")},
@@ -411,8 +499,8 @@ def _final_config(
             "sources": data.manifest["sources"],
             "lists": {split: len(data.queries(split)) for split in ("train", "validation", "test")},
         },
-        "weights": weights.tolist() if config.method.method == "dpo-ls" else None,
-        "parameters": sum(count_parameters(m) for m in models),
+        "weights": None if weights is None else weights.tolist(),
+        "parameters": sum(map(model_size, models)) + mixing_weights(config.method, data.task.m),
         "models": len(models),
         "seconds": sum(r["seconds"] for r in results),
         "training": [{k: r[k] for k in ("best_epoch", "best_validation", "epochs", "seconds")} for r in results],

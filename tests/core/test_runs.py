@@ -101,7 +101,7 @@ def test_fronts_and_their_arrays_round_trip(run: Path) -> None:
 
 
 def test_a_base_of_trees_is_text(tmp_path: Path) -> None:
-    folder = write(tmp_path / "run", base=None, base_text="tree\nversion=v4\n")
+    folder = write(tmp_path / "run", base=None, texts={"base.txt": "tree\nversion=v4\n"})
     assert folder.tensors("base.safetensors") == {}
     assert folder.text("base.txt") == "tree\nversion=v4\n"
 
@@ -229,7 +229,9 @@ def test_a_changed_file(run: Path) -> None:
 
 def test_a_large_changed_file_is_found_when_it_is_read(tmp_path: Path) -> None:
     """Hashing gigabytes at every opening would be slow; weights are hashed when they are loaded."""
-    folder = write(tmp_path / "run", models=[{"w": torch.zeros(400_000)}], base=None, base_text="x" * 1_200_000)
+    folder = write(
+        tmp_path / "run", models=[{"w": torch.zeros(400_000)}], base=None, texts={"base.txt": "x" * 1_200_000}
+    )
     for name in ("model.safetensors", "base.txt"):
         content = bytearray((folder.path / name).read_bytes())
         content[-1] ^= 1

@@ -263,7 +263,7 @@ def test_only_separable_models_have_all_corners_at_once() -> None:
 
 @pytest.mark.parametrize(
     "fields",
-    [{"width": 10, "heads": 4}, {"width": 0}, {"heads": 0}, {"layers": -1}, {"dropout": 1.0}, {"dropout": -0.1}],
+    [{"width": 10, "heads": 4}, {"width": 0}, {"heads": -1}, {"layers": -1}, {"dropout": 1.0}, {"dropout": -0.1}],
 )
 def test_sizes_that_cannot_work(fields: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="got"):
