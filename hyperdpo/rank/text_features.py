@@ -27,7 +27,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from hyperdpo.errors import ConfigError
 
 WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
-SENTENCE_END = re.compile(r"[.!?…]+(?=[\s\"'”’)\]]|$)")
+SENTENCE_END = re.compile(r"[.!?…]+(?=[\s\"'”’)\]]|$)|[。！？]+")
 GRAMMAR = "COLUMN[:REFERENCE_COLUMN]"
 
 OWN = {

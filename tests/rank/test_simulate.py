@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+from hyperdpo import cli
 from hyperdpo.control import oracle_residual
 from hyperdpo.errors import ConfigError, DataError
 from hyperdpo.losses import listwise_loss
@@ -25,6 +27,7 @@ from hyperdpo.rank.data import RankData, open_data
 from hyperdpo.rank.evaluate import evaluate_run
 from hyperdpo.rank.live import LiveModel
 from hyperdpo.rank.model import NetConfig
+from hyperdpo.rank.run import RankRun
 from hyperdpo.rank.simulate import SHARPNESS, Simulation, Truth, draw_label, draw_labels, simulate
 from hyperdpo.rank.simulate_oracle import ensure_simulated, oracle
 from hyperdpo.rank.sources import source_of
@@ -329,3 +332,39 @@ def test_the_cache_makes_once_and_mends(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(DataError, match="version 9"):
         ensure_simulated({**SMALL.origin, "generator_version": 9}, tmp_path)
     assert source_of({"kind": "files"}) is None
+
+
+def test_the_command_makes_what_its_flags_say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = {"queries": "30", "items": "4 9", "features": "12", "objectives": "3", "dense": "1", "clicks": "3", "seed": "5"}
+    given = [word for name, value in flags.items() for word in (f"--{name}", *value.split())]
+    assert cli.main(["data", "simulate", "--out", str(tmp_path / "data"), *given, "--json"]) == 0
+    made = open_data(tmp_path / "data")
+    assert made.manifest["origin"] == SMALL.origin
+    assert json.loads(capsys.readouterr().out)["fingerprint"] == made.fingerprint
+    assert cli.main(["data", "simulate", "--out", str(tmp_path / "no"), "--items", "9", "4", "--clicks", "0"]) == 2
+    said = capsys.readouterr().err
+    assert "got 9 and 4" in said
+    assert "at least 1 draw" in said
+
+
+def test_every_default_in_the_help_is_the_one_that_holds(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["data", "simulate", "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    usual = Simulation()
+    for name in ("queries", "features", "objectives", "clicks", "conflict", "seed"):
+        part = shown.split(f"--{name} ")[-1].split(" --")[0]
+        assert f"(default: {getattr(usual, name)})" in part, name
+    assert f"(default: {usual.items[0]} {usual.items[1]})" in shown
+
+
+def test_a_run_s_data_is_made_again_where_it_is_gone(
+    trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HYPERDPO_CACHE", str(tmp_path / "cache"))
+    copy = tmp_path / "run"
+    shutil.copytree(trained.folder.path, copy)
+    run = RankRun(copy)
+    run.config["data"]["path"] = str(tmp_path / "gone")
+    made = cli._own_data(run)
+    assert made.fingerprint == run.config["data"]["fingerprint"]
+    assert made.path.parent == tmp_path / "cache"
