@@ -43,7 +43,9 @@ def records(file: Path) -> Iterator[tuple[int, Any]]:
                 try:
                     yield number, json.loads(line)
                 except ValueError as error:
-                    raise ValueError(f"{file.name}, line {number} is not JSON ({error}); copy the file again.") from None
+                    raise ValueError(
+                        f"{file.name}, line {number} is not JSON ({error}); copy the file again."
+                    ) from None
 
 
 def row(record: Any, place: str) -> list[str | float]:

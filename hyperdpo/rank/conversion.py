@@ -228,7 +228,9 @@ def _text_columns(texts: Iterable[str | TextColumn]) -> list[TextColumn]:
 
     parsed = [TextColumn.parse(t) if isinstance(t, str) else t for t in given]
     columns = [t.column for t in parsed]
-    twice = [f"Text column {c!r} is given twice; give it once." for c in sorted({c for c in columns if columns.count(c) > 1})]
+    twice = [
+        f"Text column {c!r} is given twice; give it once." for c in sorted({c for c in columns if columns.count(c) > 1})
+    ]
     if twice:
         raise ConfigError(twice)
     return parsed
@@ -278,9 +280,7 @@ def _widened(batches: Iterable[Array], extra: Array | None) -> Iterator[Array]:
         row += len(batch)
 
 
-def _check_options(
-    kind: str, qid_column: str | None, n_features: int | None, described: Sequence[TextColumn]
-) -> None:
+def _check_options(kind: str, qid_column: str | None, n_features: int | None, described: Sequence[TextColumn]) -> None:
     """Raises ConfigError for options that the kind of file does not have."""
     problems = []
     if kind == "letor" and qid_column is not None:

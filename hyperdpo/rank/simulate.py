@@ -42,12 +42,13 @@ from hyperdpo.rank.writer import FolderWriter
 
 GENERATOR_VERSION = 1
 KIND = "simulated"
+TRUTH_FILE = "truth.arrow"
 MIN_QUERIES = 10
 """Fewer cannot be split 60/20/20 into usable parts."""
 MIN_FEATURES = 4
 
 SHARPNESS = 1.5
-"""Of p_j: utilities have a standard deviation of 1 within a list, so the best of 100 items has some 15 times its share."""
+"""Of p_j: utilities have a standard deviation of 1 within a list, so the best of 100 has some 15 times its share."""
 DENSE_SHAPE = 2.0
 """Mean shape of a dense label's Gamma: its relative noise is about 0.7 on an average item."""
 GRADE_NOISE = 0.5
@@ -123,8 +124,7 @@ class Simulation:
     def names(self) -> tuple[str, ...]:
         """The objectives' names and label columns: sparse ones first."""
         sparse = self.objectives - self.dense_count
-        numbered = (*(f"clicks{i + 1}" for i in range(sparse)), *(f"quality{i + 1}" for i in range(self.dense_count)))
-        return numbered
+        return (*(f"clicks{i + 1}" for i in range(sparse)), *(f"quality{i + 1}" for i in range(self.dense_count)))
 
     @property
     def task(self) -> Task:
@@ -173,9 +173,6 @@ def simulate(simulation: Simulation, out: str | Path, progress: Progress | None 
         )
 
 
-TRUTH_FILE = "truth.arrow"
-
-
 def truth_names(simulation: Simulation) -> tuple[str, ...]:
     """The columns of truth.arrow: float32 utilities, the main label's first."""
     return tuple(f"{name}_utility" for name in ("grade", *simulation.names))
@@ -186,9 +183,7 @@ def _generators(simulation: Simulation, count: int) -> list[Generator]:
     return [Generator(PCG64(s)) for s in SeedSequence([GENERATOR_VERSION, simulation.seed]).spawn(count)]
 
 
-def _batches(
-    simulation: Simulation, sizes: Array, truths: list[Array], progress: Progress | None
-) -> Iterator[Array]:
+def _batches(simulation: Simulation, sizes: Array, truths: list[Array], progress: Progress | None) -> Iterator[Array]:
     """(rows, d + 1 + m) float32 of whole lists, as many at once as CHUNK_CELLS allows; appends their utilities."""
     mean_cells = sizes.mean() * (simulation.features + 1 + simulation.objectives)
     step = max(1, int(CHUNK_CELLS / mean_cells))
@@ -305,7 +300,8 @@ class Truth:
     @property
     def expected_grade(self) -> Array:
         """(q, n) E[grade | features], 0 on pads."""
-        return ndtr((self.grade[..., None] - _thresholds()) / GRADE_NOISE).sum(-1)
+        expected: Array = ndtr((self.grade[..., None] - _thresholds()) / GRADE_NOISE).sum(-1)
+        return expected
 
 
 def draw_label(rng: Generator, truth: Truth, name: str, draws: int) -> Array:

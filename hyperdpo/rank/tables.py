@@ -338,4 +338,6 @@ def _why(value: object) -> str:
     with contextlib.suppress(ValueError):
         if abs(float(text)) > float(np.finfo(np.float32).max):
             return f"{text[:40]!r} is beyond the range of a 32-bit float; rescale the column."
-    return f"{text[:40]!r} is not a number; put a number, leave the column out, or count features of its texts (--text)."
+    return (
+        f"{text[:40]!r} is not a number; put a number, leave the column out, or count features of its texts (--text)."
+    )

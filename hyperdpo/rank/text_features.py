@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -65,6 +66,7 @@ DESCRIPTIONS = OWN | COMPARED | COPIED
 """What each feature holds. COPIED are there only where a reference column is given."""
 
 Array = npt.NDArray[np.float32]
+Gram = TypeVar("Gram")
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class TextColumn:
 
 def text_features(texts: Sequence[str], references: Sequence[str] | None, sizes: Sequence[int]) -> Array:
     """(N, k) float32: OWN and COMPARED, and COPIED where `references` (N) are given, of N texts in lists of `sizes`."""
-    rows = []
+    rows: list[list[float]] = []
     start = 0
     for size in sizes:
         part = slice(start, start + size)
@@ -168,14 +170,17 @@ def _own(text: str, parsed: _Words) -> list[float]:
 
 def _compared(own: _Words, reference: _Words, cosine: float, *, inside: bool) -> list[float]:
     """COMPARED; `inside` says that the reference's counts hold the text's own, which are then taken off."""
-    found = []
-    for ours, theirs in ((own.unigrams, reference.unigrams), (own.bigrams, reference.bigrams)):
-        both = sum(min(count, theirs[gram] - inside * count) for gram, count in ours.items())
-        precision, recall = _ratio(both, ours.total()), _ratio(both, theirs.total() - inside * ours.total())
-        found += [precision, recall, _ratio(2 * precision * recall, precision + recall)]
+    found = _overlap(own.unigrams, reference.unigrams, inside) + _overlap(own.bigrams, reference.bigrams, inside)
     new = sum(reference.unigrams[word] == inside * count for word, count in own.unigrams.items())
     length = reference.unigrams.total() - inside * len(own.words)
     return [*found, cosine, _ratio(new, len(own.unigrams)), _ratio(len(own.words), length)]
+
+
+def _overlap(ours: Counter[Gram], theirs: Counter[Gram], inside: bool) -> list[float]:
+    """Precision, recall and their harmonic mean, each gram counting as often as both have it."""
+    both = sum(min(count, theirs[gram] - inside * count) for gram, count in ours.items())
+    precision, recall = _ratio(both, ours.total()), _ratio(both, theirs.total() - inside * ours.total())
+    return [precision, recall, _ratio(2 * precision * recall, precision + recall)]
 
 
 def _copied(own: _Words, reference: _Words) -> list[float]:

@@ -89,7 +89,8 @@ def test_names_shapes_and_roles(data: RankData) -> None:
     for name in ("clicks1", "clicks2"):
         assert (np.add.reduceat(data.column(name), starts) == SMALL.clicks).all()
     assert (data.column("quality1") >= 0).all()
-    of_query = [name for name in data.task.features if all(len(set(x)) == 1 for x in np.split(data.column(name), data.offsets[1:-1]))]  # fmt: skip
+    parts = {name: np.split(data.column(name), data.offsets[1:-1]) for name in data.task.features}
+    of_query = [name for name, lists in parts.items() if all(len(set(x)) == 1 for x in lists)]
     assert of_query == ["f1", "f2"]
 
 
@@ -197,7 +198,8 @@ def test_another_declaration_of_a_column_is_simulated(data: RankData, objective:
     draws = 2000
     known = oracle(data, draws=draws, objectives=[objective])
     lists = data.lists("test")
-    truth = Truth.of(SMALL, simulate_oracle._read_truth(data, SMALL)[:, np.repeat(data.split, data.sizes) == 2], lists.sizes.numpy())  # fmt: skip
+    tested = np.repeat(data.split, data.sizes) == 2
+    truth = Truth.of(SMALL, simulate_oracle._read_truth(data, SMALL)[:, tested], lists.sizes.numpy())
     labels = torch.from_numpy(draw_label(np.random.default_rng(8), truth, objective.column, draws))
     targets, _ = objective.targets(labels, lists.mask().expand(labels.shape))
     error = (targets.std(0) * (2 / draws) ** 0.5).clamp(min=1e-6)
@@ -257,7 +259,8 @@ def test_no_model_does_better_than_the_oracle_in_expectation(data: RankData, tra
         best = oracle_residual(p, w, table.beta[0]).masked_fill(~table.mask, 0.0)
         # Expected cross-entropy is linear in the target, so p stands for all labels; Gibbs' inequality, list by list.
         loss, floor = (
-            sum(w[j] * listwise_loss(r, p[:, j], table.mask, beta=table.beta[j]) for j in range(3)) for r in (ours, best)
+            sum(w[j] * listwise_loss(r, p[:, j], table.mask, beta=table.beta[j]) for j in range(3))
+            for r in (ours, best)
         )
         assert (loss >= floor - 1e-5).all()
         assert loss.mean() > floor.mean()
@@ -311,8 +314,8 @@ def test_truth_that_is_gone_or_of_another_version(data: RankData, tmp_path: Path
     (copy / "truth.arrow").unlink()
     with pytest.raises(DataError, match=r"truth\.arrow is damaged"):
         oracle(opened)
+    opened.manifest["origin"] = {"kind": "files"}
     with pytest.raises(DataError, match="is not simulated"):
-        opened.manifest["origin"] = {"kind": "files"}
         oracle(opened)
 
 
@@ -335,7 +338,15 @@ def test_the_cache_makes_once_and_mends(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_the_command_makes_what_its_flags_say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    flags = {"queries": "30", "items": "4 9", "features": "12", "objectives": "3", "dense": "1", "clicks": "3", "seed": "5"}
+    flags = {
+        "queries": "30",
+        "items": "4 9",
+        "features": "12",
+        "objectives": "3",
+        "dense": "1",
+        "clicks": "3",
+        "seed": "5",
+    }
     given = [word for name, value in flags.items() for word in (f"--{name}", *value.split())]
     assert cli.main(["data", "simulate", "--out", str(tmp_path / "data"), *given, "--json"]) == 0
     made = open_data(tmp_path / "data")

@@ -110,7 +110,9 @@ def test_the_recipe_s_own_commands_train_and_score(
     capsys.readouterr()
     scored = ["score", "run", "--data", "new.csv", "--weights", ".25,.25,.25,.25", "--out", "scores.txt"]
     assert cli.main(scored) == 0, capsys.readouterr().err
-    scores = [float(line.split()[-1]) for line in Path("scores.txt").read_text().splitlines() if line[:1] in "-0123456789"]
+    scores = [
+        float(line.split()[-1]) for line in Path("scores.txt").read_text().splitlines() if line[:1] in "-0123456789"
+    ]
     assert len(scores) == 2
     assert scores[0] != scores[1]
     Path("new.csv").write_text("query_id,summary,x\nn,Boats waited,1\n")

@@ -51,7 +51,7 @@ def test_lengths_are_ranked_within_the_list() -> None:
 
 def test_overlap_with_a_reference() -> None:
     """The article: the x4, cat x2, and sat on mat dog ran off and slept once each: 14 words, 13 pairs."""
-    plain, loud, empty, repeated = named(TEXTS, [ARTICLE] * 4, [4])
+    plain, loud, _, repeated = named(TEXTS, [ARTICLE] * 4, [4])
     expect(plain, unigram_precision=1, unigram_recall=6 / 14, unigram_f=12 / 20, bigram_precision=1,
            bigram_recall=5 / 13, bigram_f=10 / 18, novelty=0, relative_length=6 / 14)  # fmt: skip
     expect(loud, unigram_precision=3 / 8, unigram_recall=3 / 14, bigram_precision=2 / 7, bigram_recall=2 / 13,
@@ -61,7 +61,7 @@ def test_overlap_with_a_reference() -> None:
 
 
 def test_copied_runs_and_where_they_stand() -> None:
-    plain, loud, empty, repeated = named(TEXTS, [ARTICLE] * 4, [4])
+    plain, loud, _, repeated = named(TEXTS, [ARTICLE] * 4, [4])
     expect(plain, copied_share=1, longest_copy=1, copied_position=2.5 / 13)
     # "dog ran off" is words 7 to 9 of 0 to 13
     expect(loud, copied_share=3 / 8, longest_copy=3 / 8, copied_position=8 / 13)
@@ -191,7 +191,9 @@ def test_the_query_may_be_the_reference_and_text_may_be_called_text(tmp_path: Pa
     assert "text" not in data.columns
     numbers = [["q", 1, 12, "x"], ["q", 0, 7, "y"]]
     priced = convert(
-        table(tmp_path, numbers, ["qid", "label", "price", "note"], "b.csv"), tmp_path / "b", texts=["price:note", "note"]
+        table(tmp_path, numbers, ["qid", "label", "price", "note"], "b.csv"),
+        tmp_path / "b",
+        texts=["price:note", "note"],
     )
     assert priced.column("price.digit_share").tolist() == [1, 1]
     assert priced.manifest["item_texts"] == ["price", "note"]
