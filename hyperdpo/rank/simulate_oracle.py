@@ -23,6 +23,7 @@ from numpy.random import PCG64, Generator, SeedSequence
 from torch import Tensor
 
 from hyperdpo.errors import ConfigError, DataError, nearest
+from hyperdpo.metrics import ideal_dcg
 from hyperdpo.objectives import Objective
 from hyperdpo.rank.data import RankData, open_data
 from hyperdpo.rank.demo import (
@@ -135,7 +136,7 @@ class _Simulated:
             rates = torch.from_numpy(truth.clicks * truth.p[name]).float()
             return _expected_gain(self.draw(name, truth.clicks - 1), k, rates)
         labels = self.draw(name)
-        ideal = _ideal(labels, k)
+        ideal = ideal_dcg(labels, k)
         if name in truth.p:  # z / IDCG is the label's share, of the known expectation p, times sum(z) / IDCG
             whole = labels.sum(-1)
             return _mean_product(labels / whole.unsqueeze(-1), whole / ideal, truth.p[name])
@@ -154,13 +155,6 @@ def _mean_product(values: Tensor, factor: Tensor, mean: Array) -> Array:
     covariance = torch.einsum("sqn,sq->qn", values - known, factor - average) / max(len(values) - 1, 1)
     product: Array = (known * average.unsqueeze(-1) + covariance).clamp(min=0).numpy()
     return product
-
-
-def _ideal(gains: Tensor, k: int) -> Tensor:
-    """IDCG@k (..., ) of gains (..., n)."""
-    depth = min(k, gains.shape[-1])
-    discount = torch.log2(torch.arange(2, depth + 2, dtype=gains.dtype)).reciprocal()
-    return gains.topk(depth, -1).values @ discount
 
 
 def _plain(objective: Objective) -> bool:
