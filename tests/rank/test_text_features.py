@@ -70,6 +70,8 @@ def test_copied_runs_and_where_they_stand() -> None:
     (two,) = named(["cat slept. The dog, however, ran off"], [ARTICLE], [1])
     # cat slept (12, 13), the dog (6, 7), ran off (8, 9)
     expect(two, copied_share=6 / 7, longest_copy=2 / 7, copied_position=(12.5 + 6.5 + 8.5) / 3 / 13)
+    (earliest,) = named(["the cat"], [ARTICLE], [1])
+    expect(earliest, copied_position=0.5 / 13)
     (ends,) = named(["the mat"], ["off the mat"], [1])
     expect(ends, copied_share=1, copied_position=1.5 / 2)
 
@@ -139,6 +141,7 @@ HEADER = ["qid", "label", "summary", "article", "x"]
 ROWS = [
     ["a", 2, "The cat sat", ARTICLE, 0.5],
     ["a", 0, "A bird", ARTICLE, 1],
+    ["a", 1, "The dog ran off", ARTICLE, 1],
     ["b", 1, "007", "dogs, and more dogs", 2],
     ["b", 0, "", "dogs, and more dogs", 3],
 ]
@@ -153,15 +156,15 @@ def test_features_join_the_numbers_of_the_file(tmp_path: Path) -> None:
     made = TextColumn.parse("summary:article").features
     assert data.columns == ("label", "x", *made)
     assert data.task.features == ("x", *made)
-    expected = text_features([r[2] for r in ROWS], [r[3] for r in ROWS], [2, 2])
+    expected = text_features([r[2] for r in ROWS], [r[3] for r in ROWS], [3, 2])
     for i, name in enumerate(made):
         assert data.column(name).tolist() == expected[:, i].tolist()
-    assert data.column("summary.words").tolist() == [3, 2, 1, 0]
+    assert data.column("summary.words").tolist() == [3, 2, 4, 1, 0]
     summaries = data.text("summary")
     assert summaries is not None
-    assert summaries.to_pylist() == ["The cat sat", "A bird", "007", ""]
+    assert summaries.to_pylist() == ["The cat sat", "A bird", "The dog ran off", "007", ""]
     assert data.text("article") is None, "a reference is read, not shown"
-    said = "1 of 4 items have no text in column 'summary'; what cannot be counted there is 0."
+    said = "1 of 5 items have no text in column 'summary'; what cannot be counted there is 0."
     assert data.manifest["notes"][1:] == [said]
     assert data.manifest["origin"]["texts"] == ["summary:article"]
 
@@ -171,9 +174,10 @@ def test_blocks_and_files_may_cut_anywhere(tmp_path: Path, monkeypatch: pytest.M
     many = [[f"q{i // 7}", i % 3, f"word{i % 5} and {i}", "word1 and word2", i] for i in range(1400)]
     one = convert(table(tmp_path, many, HEADER, "many.csv"), tmp_path / "one", texts=["summary:article"])
     monkeypatch.setattr("hyperdpo.rank.tables.CELLS_AT_ONCE", 1)
+    monkeypatch.setattr("hyperdpo.rank.writer.CELLS_AT_ONCE", 1)
     cut = convert(tmp_path / "many.csv", tmp_path / "cut", texts=["summary:article"])
     assert cut.fingerprint == one.fingerprint
-    parts = [table(tmp_path, ROWS[:2], HEADER, "p1.csv"), table(tmp_path, ROWS[2:], HEADER, "p2.csv")]
+    parts = [table(tmp_path, ROWS[:3], HEADER, "p1.csv"), table(tmp_path, ROWS[3:], HEADER, "p2.csv")]
     split = convert(parts, tmp_path / "split", texts=["summary:article"])
     assert split.column("summary.bigram_f").tolist() == whole.column("summary.bigram_f").tolist()
 
@@ -189,14 +193,12 @@ def test_the_query_may_be_the_reference_and_text_may_be_called_text(tmp_path: Pa
     assert texts is not None
     assert texts.to_pylist() == ["red shoes, new", "hats"]
     assert "text" not in data.columns
-    numbers = [["q", 1, 12, "x"], ["q", 0, 7, "y"]]
-    priced = convert(
-        table(tmp_path, numbers, ["qid", "label", "price", "note"], "b.csv"),
-        tmp_path / "b",
-        texts=["price:note", "note"],
-    )
-    assert priced.column("price.digit_share").tolist() == [1, 1]
-    assert priced.manifest["item_texts"] == ["price", "note"]
+    numbers = [["q", 1, "007", "0x"], ["q", 0, 12, "00"]]
+    header = ["qid", "label", "code", "note"]
+    coded = convert(table(tmp_path, numbers, header, "b.csv"), tmp_path / "b", texts=["code:note", "note"])
+    assert coded.column("code.characters").tolist() == [3, 2]
+    assert coded.column("code.digit_share").tolist() == [1, 1]
+    assert coded.manifest["item_texts"] == ["code", "note"]
 
 
 @pytest.mark.parametrize(
