@@ -23,16 +23,11 @@ from numpy.random import PCG64, Generator, SeedSequence
 from torch import Tensor
 
 from hyperdpo.errors import ConfigError, DataError, nearest
+from hyperdpo.files import user_cache
 from hyperdpo.metrics import ideal_dcg
 from hyperdpo.objectives import Objective
 from hyperdpo.rank.data import RankData, open_data
-from hyperdpo.rank.demo import (
-    ORACLE_SEED,
-    Oracle,
-    _expected_gain,
-    _expected_targets,
-    _user_cache,
-)
+from hyperdpo.rank.oracle import ORACLE_CHUNK, ORACLE_SEED, Oracle, expected_gain, expected_targets
 from hyperdpo.rank.reading import Progress
 from hyperdpo.rank.simulate import (
     GENERATOR_VERSION,
@@ -48,8 +43,6 @@ from hyperdpo.rank.simulate import (
 
 DEFAULT_DRAWS = 64
 """The root mean square of one item's relative error is then 1 % for counts and 2 % for dense labels; p has none."""
-CHUNK = 1_500_000
-"""Label values simulated at a time."""
 
 
 def labels(data: RankData) -> tuple[str, ...]:
@@ -80,7 +73,7 @@ def oracle(
     p, gain = np.zeros((2, int(sizes.sum()), len(chosen)), np.float32)
     main_gain, rho = np.zeros(len(p), np.float32), np.zeros((len(sizes), len(chosen)), np.float32)
     order = np.argsort(sizes, kind="stable")
-    step = max(1, CHUNK // (draws * int(sizes.max(initial=1))))
+    step = max(1, ORACLE_CHUNK // (draws * int(sizes.max(initial=1))))
     for number, chunk in enumerate(order[i : i + step] for i in range(0, len(order), step)):
         source = np.concatenate([np.arange(s, s + n) for s, n in zip(starts[chunk], sizes[chunk], strict=True)])
         rows = np.concatenate([np.arange(s, s + n) for s, n in zip(first[chunk], sizes[chunk], strict=True)])
@@ -123,18 +116,18 @@ class _Simulated:
         if p is not None and objective.normalisation == "l1" and _plain(objective):
             return p, np.ones(len(p))
         labels = self.draw(objective.column)
-        return _expected_targets(objective, labels, self._mask(labels))
+        return expected_targets(objective, labels, self._mask(labels))
 
     def gain(self, objective: Objective, k: int) -> Array:
         """E[z / IDCG@k | features] (q, n)."""
         name, truth = objective.column, self.truth
         if not _plain(objective):
             labels = self.draw(name)
-            return _expected_gain(objective.gains(labels, self._mask(labels)), k, None)
+            return expected_gain(objective.gains(labels, self._mask(labels)), k, None)
         if name in truth.sparse:
             # E[z_i f(z)] = clicks p_i E[f(z' + e_i)] with one click less in z': exact for one-hot labels.
             rates = torch.from_numpy(truth.clicks * truth.p[name]).float()
-            return _expected_gain(self.draw(name, truth.clicks - 1), k, rates)
+            return expected_gain(self.draw(name, truth.clicks - 1), k, rates)
         labels = self.draw(name)
         ideal = ideal_dcg(labels, k)
         if name in truth.p:  # z / IDCG is the label's share, of the known expectation p, times sum(z) / IDCG
@@ -215,7 +208,7 @@ def ensure_simulated(origin: dict[str, Any], cache: str | Path | None = None, pr
     Raises DataError for an origin this version cannot make, and where the cache cannot be written.
     """
     simulation = _from_origin(origin, "This data")
-    root = Path(cache) if cache is not None else _user_cache()
+    root = Path(cache) if cache is not None else user_cache()
     mark = hashlib.sha256(json.dumps(simulation.origin, sort_keys=True).encode()).hexdigest()[:16]
     folder = root / f"simulated-v{GENERATOR_VERSION}-{mark}"
     try:

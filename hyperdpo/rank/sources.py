@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hyperdpo.rank.demo import Oracle
     from hyperdpo.rank.folder import RankData
+    from hyperdpo.rank.oracle import Oracle
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Source:
 
     Attributes:
         labels: the label columns of a data set whose expectations are known.
-        oracle: called as oracle(data, split, objectives=..., k=...), see `demo.Oracle`.
+        oracle: called as oracle(data, split, objectives=..., k=...), see `oracle.Oracle`.
         ensure: the data folder of an origin in the user's cache, made first if it is not there.
     """
 
