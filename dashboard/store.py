@@ -631,14 +631,16 @@ def _workers() -> ThreadPoolExecutor:
 
 
 def find_data(config: dict[str, Any], given: str | None, say: Callable[[str], None]) -> RankData:
-    """The run's data: the path given by hand, the recorded path, or demo data made again.
+    """The run's data: the path given by hand, the recorded path, or simulated data made again.
 
     Raises DataError saying how to point the run at its data.
     """
     from hyperdpo.errors import DataError
     from hyperdpo.rank.data import load_any, open_data
+    from hyperdpo.rank.sources import source_of
 
     recorded, origin = Path(config["data"].get("path", "")), config["data"].get("origin", {})
+    source = source_of(origin)
     if given:
         say(f"opening {given}")
         path = Path(given).expanduser()
@@ -648,13 +650,11 @@ def find_data(config: dict[str, Any], given: str | None, say: Callable[[str], No
     if (recorded / "data.json").exists():
         say(f"opening {recorded}")
         found = open_data(recorded)
-        if found.fingerprint == config["data"].get("fingerprint") or origin.get("kind") != "demo":
+        if found.fingerprint == config["data"].get("fingerprint") or source is None:
             return found
-    if origin.get("kind") == "demo":
-        from hyperdpo.rank.demo import ensure_demo
-
-        say(f"making the demo data again ({origin.get('queries', 0):,} queries)")
-        return open_data(ensure_demo(origin))
+    if source is not None:
+        say(f"making the simulated data again ({origin.get('queries', 0):,} queries)")
+        return open_data(source.ensure(origin))
     raise DataError(
         f"The data this run was measured on ({config['data'].get('name', 'unnamed')}) is not at {recorded} on this "
         "machine."

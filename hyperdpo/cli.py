@@ -100,6 +100,14 @@ class DataConvert:
     base_column: Annotated[str | None, _flag("Column of ready base scores.", "COLUMN")] = None
     qid_column: QidFlag = None
     features: Annotated[int | None, _flag("LETOR only: as many columns, even if the last never occur.", "INT")] = None
+    text: Annotated[
+        UseAppendAction[tuple[str, ...]],
+        arg(
+            metavar="COLUMN[:REFERENCE_COLUMN]",
+            help="Tables only: a text column to count features of (words, overlap ...), by itself and against another "
+            "column or the list's other items; once for each.",
+        ),
+    ] = ()
     split_seed: Annotated[int, arg(help="Of the random split.")] = 0
     name: Annotated[str | None, _flag("What to call the data.", "NAME", "from the files' names")] = None
     train: Annotated[tuple[Path, ...], arg(metavar="FILE", help="Files of the training split.")] = ()
@@ -124,6 +132,7 @@ class DataConvert:
                 base_column=self.base_column,
                 qid_column=self.qid_column,
                 n_features=self.features,
+                texts=self.text,
                 split_seed=self.split_seed,
                 name=self.name,
                 progress=lambda file, done, total: bar(f"reading {file}", done, total),
@@ -147,6 +156,30 @@ class DataDemo:
         return _data_answer(
             make_demo(self.out, **_given(self, "queries", "seed"), progress=lambda what, *counts: _say(what))
         )
+
+
+@data_app.command(name="simulate")
+@dataclass(frozen=True)
+class DataSimulate:
+    """Make simulated data of any shape whose expected labels, and so its best possible fronts, are known exactly."""
+
+    out: Annotated[Out, arg(help="The data folder to write.")]
+    queries: Annotated[int | None, _flag("How many lists; split 60/20/20.", "INT", "1000")] = None
+    items: Annotated[tuple[int, int] | None, _flag("Shortest and longest list.", "FROM TO", "20 60")] = None
+    features: Annotated[int | None, _flag("Features an item.", "INT", "40")] = None
+    objectives: Annotated[int | None, _flag("Auxiliary objectives.", "INT", "2")] = None
+    dense: Annotated[int | None, _flag("How many of them have dense labels, the last ones.", "INT", "half")] = None
+    clicks: Annotated[int | None, _flag("Draws a list of a sparse label; 1 is one-hot.", "INT", "5")] = None
+    conflict: Annotated[float | None, _flag("How far the objectives pull apart, 0 to 1.", "FLOAT", "0.7")] = None
+    seed: Annotated[int | None, _flag("Of everything random.", "INT", "0")] = None
+    json: Json = False
+
+    def execute(self) -> Answer:
+        from hyperdpo.rank.simulate import Simulation, simulate
+
+        shape = Simulation(**{name: value for name, value in _given(self).items() if name not in ("out", "json")})
+        with _Bar(shown=not self.json) as bar:
+            return _data_answer(simulate(shape, self.out, bar))
 
 
 def _data_answer(data: RankData) -> Answer:
@@ -853,7 +886,8 @@ def _given_data(run: RankRun, paths: Sequence[Path], *, labels: bool, shown: boo
         options: dict[str, Any] = {"progress": lambda file, done, total: bar(f"reading {file}", done, total)}
         if kind_of(files[0]) == "table":
             # A table's main label must be named; where none is needed any column stands in for it.
-            return load_any(files, main=run.task.main.column if labels else run.task.features[0], **options)
+            main = run.task.main.column if labels else run.task.features[0]
+            return load_any(files, main=main, texts=run.config["data"]["origin"].get("texts", []), **options)
         data = load_any(files, **options)
         width = _letor_width(run)
         if width and f"{NUMBERED}{width}" not in data.columns:  # a sparse file whose last columns never occur
@@ -869,8 +903,9 @@ def _letor_width(run: RankRun) -> int:
 
 
 def _own_data(run: RankRun) -> RankData:
-    """The data the run was trained on, made again where it is the demo. Raises RunError where it is not to be had."""
+    """The data the run was trained on, made again where it is simulated. Raises RunError where it is not to be had."""
     from hyperdpo.rank.data import open_data
+    from hyperdpo.rank.sources import source_of
 
     recorded = run.config["data"]
     path, wanted = Path(recorded["path"]), recorded["fingerprint"]
@@ -879,13 +914,12 @@ def _own_data(run: RankRun) -> RankData:
         data = open_data(path)
         if data.fingerprint == wanted:
             return data
-    if recorded["origin"].get("kind") == "demo":
-        from hyperdpo.rank.demo import ensure_demo
-
-        data = open_data(ensure_demo(recorded["origin"]))
+    source = source_of(recorded["origin"])
+    if source is not None:
+        data = open_data(source.ensure(recorded["origin"]))
         if data.fingerprint == wanted:
             return data
-        raise RunError(f"The demo data made now is not what {run.folder.path} was trained on; {give}.")
+        raise RunError(f"The simulated data made now is not what {run.folder.path} was trained on; {give}.")
     if path.is_dir():
         raise RunError(f"The data in {path} has changed since {run.folder.path} was trained on it; {give}.")
     raise RunError(f"The data of {run.folder.path} was in {path}, where it is no more; {give}.")

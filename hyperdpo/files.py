@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old one or the new one, never half of either."""
+"""Writing files so that a reader sees the old one or the new one, never half of either; and the user's cache folder."""
 
 from __future__ import annotations
 
@@ -53,3 +53,10 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def user_cache() -> Path:
+    """Where what can be made again is kept: HYPERDPO_CACHE, or `hyperdpo` under XDG_CACHE_HOME or ~/.cache."""
+    if "HYPERDPO_CACHE" in os.environ:
+        return Path(os.environ["HYPERDPO_CACHE"])
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hyperdpo"

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -35,6 +35,9 @@ from hyperdpo.rank.tables import TableReader
 from hyperdpo.rank.task import MSLR_COLUMNS, PRESETS, declare, preset_task
 from hyperdpo.rank.writer import FolderWriter, batch_rows
 
+if TYPE_CHECKING:
+    from hyperdpo.rank.text_features import TextColumn
+
 Files = Sequence[str | Path] | str | Path
 _TOKENS = {
     "train": "train",
@@ -60,6 +63,7 @@ def convert(
     base_column: str | None = None,
     qid_column: str | None = None,
     n_features: int | None = None,
+    texts: Iterable[str | TextColumn] = (),
     split_seed: int = 0,
     name: str | None = None,
     progress: Progress | None = None,
@@ -76,6 +80,8 @@ def convert(
         main, objectives, base_column: see `RankData.with_task`.
         qid_column: the query id's column in tables; found by its name otherwise.
         n_features: LETOR only; as many columns even if the highest never occur (sparse files).
+        texts: tables only; text columns, as COLUMN or COLUMN:REFERENCE_COLUMN, that become numbers to learn from (see
+            `text_features`). The texts are kept to be shown, references are not unless they are shown anyway.
     Raises:
         DataError: up to 20 problems of the files with their places; a destination that cannot be written.
         ConfigError: unknown columns or presets, columns with two roles.
@@ -83,19 +89,22 @@ def convert(
     given, where = checked_inputs(files, splits)
     if preset is not None and preset not in PRESETS:
         preset_task(preset, [])
-    _check_options(kind_of(given[0]), qid_column, n_features)
+    described = _text_columns(texts)
+    _check_options(kind_of(given[0]), qid_column, n_features, described)
     with FolderWriter(out) as writer:
         spool = _Spool(writer.temporary / "spool")
-        order, readers = _read(given, spool, qid_column, preset, progress)
-        columns, texts = _columns(readers, n_features)
+        order, readers = _read(given, spool, qid_column, preset, described, progress)
+        columns, shown_texts = _columns(readers, n_features)
         spool.width = len(columns)
+        extra, about_texts = _describe_texts(described, spool, order.sizes, columns)
+        columns = [*columns, *(name for text in described for name in text.features)]
         if preset:
             start = preset_task(preset, columns)
             task = declare(columns, main, objectives, base_column, start)
         else:
             task = declare(columns, main, objectives, base_column)
         split, how, notes = _split(order, given, where, split_seed)
-        writer.write_items(columns, spool.batches(), spool.texts(texts))
+        writer.write_items(columns, _widened(spool.batches(), extra), spool.texts(shown_texts))
         spool.remove()
         sources = _sources(given)
         skipped = {"lines_without_data": sum(getattr(r, "blank_lines", 0) for r in readers)}
@@ -105,12 +114,12 @@ def convert(
             split=split,
             task=task,
             name=name or common_name(given),
-            origin={"kind": "files", "preset": preset},
+            origin={"kind": "files", "preset": preset, **({"texts": [str(t) for t in described]} if described else {})},
             sources=sources,
             query_texts=order.texts if order.texts != order.qids else None,
             skipped=skipped,
             split_how=how,
-            notes=notes,
+            notes=[*notes, *about_texts],
         )
 
 
@@ -210,11 +219,74 @@ def checked_inputs(files: Files | None, splits: Mapping[str, Files] | None) -> t
     return given, where
 
 
-def _check_options(kind: str, qid_column: str | None, n_features: int | None) -> None:
+def _text_columns(texts: Iterable[str | TextColumn]) -> list[TextColumn]:
+    """The text columns to describe. Raises ConfigError naming a column given twice, or what cannot be read."""
+    given = list(texts)
+    if not given:
+        return []
+    from hyperdpo.rank.text_features import TextColumn  # scikit-learn takes a second to import
+
+    parsed = [TextColumn.parse(t) if isinstance(t, str) else t for t in given]
+    columns = [t.column for t in parsed]
+    twice = [
+        f"Text column {c!r} is given twice; give it once." for c in sorted({c for c in columns if columns.count(c) > 1})
+    ]
+    if twice:
+        raise ConfigError(twice)
+    return parsed
+
+
+def _describe_texts(
+    described: Sequence[TextColumn], spool: _Spool, sizes: Sequence[int], columns: Sequence[str]
+) -> tuple[Array | None, list[str]]:
+    """(N, features of all text columns) float32 (None without any), and notes on empty texts.
+
+    Raises DataError where a feature's name is taken, or a column has no text at all.
+    """
+    if not described:
+        return None, []
+    from hyperdpo.rank.text_features import text_features
+
+    names = list(dict.fromkeys(n for t in described for n in (t.column, t.reference) if n))
+    stored = {name: column.to_pylist() for name, column in spool.texts(names).items()}
+    empty = {name: sum(not text.strip() for text in texts) for name, texts in stored.items()}
+    problems = [
+        f"The file has a column {name!r}, which is what the text features of {t.column!r} are called; rename it."
+        for t in described
+        for name in t.features
+        if name in columns
+    ]
+    problems += [
+        f"Text column {name!r} is empty in all {len(stored[name]):,} rows; give a column that holds texts."
+        for name in names
+        if empty[name] == len(stored[name])
+    ]
+    if problems:
+        raise DataError(problems)
+    notes = [
+        f"{count:,} of {len(stored[name]):,} items have no text in column {name!r}; what cannot be counted there is 0."
+        for name, count in empty.items()
+        if count
+    ]
+    parts = [text_features(stored[t.column], stored[t.reference] if t.reference else None, sizes) for t in described]
+    return np.concatenate(parts, axis=1), notes
+
+
+def _widened(batches: Iterable[Array], extra: Array | None) -> Iterator[Array]:
+    """The batches with their rows of `extra` (N, k) at the right."""
+    row = 0
+    for batch in batches:
+        yield batch if extra is None else np.concatenate([batch, extra[row : row + len(batch)]], axis=1)
+        row += len(batch)
+
+
+def _check_options(kind: str, qid_column: str | None, n_features: int | None, described: Sequence[TextColumn]) -> None:
     """Raises ConfigError for options that the kind of file does not have."""
     problems = []
     if kind == "letor" and qid_column is not None:
         problems.append(f"qid_column is for tables; LETOR text has qid:QUERY in every line; got {qid_column!r}.")
+    if kind == "letor" and described:
+        problems.append(f"Text columns are for tables; LETOR text has numbers only; got {described[0]}.")
     if kind == "table" and n_features is not None:
         problems.append(f"n_features is for LETOR text; a table names its columns; got {n_features}.")
     if n_features is not None and not 1 <= n_features <= MAX_COLUMNS:
@@ -240,7 +312,12 @@ def kind_of(file: Path) -> str:
 
 
 def _read(
-    files: Sequence[Path], spool: _Spool, qid_column: str | None, preset: str | None, progress: Progress | None
+    files: Sequence[Path],
+    spool: _Spool,
+    qid_column: str | None,
+    preset: str | None,
+    described: Sequence[TextColumn],
+    progress: Progress | None,
 ) -> tuple[QueryOrder, list[LetorReader | TableReader]]:
     """All blocks into the spool. Raises DataError with up to 20 problems over all files."""
     order, problems = QueryOrder(), Problems()
@@ -251,7 +328,15 @@ def _read(
             reader = LetorReader(file, problems, progress)
         else:
             earlier = [r for r in readers if isinstance(r, TableReader) and r.numeric]
-            reader = TableReader(file, problems, qid_column, progress, like=earlier[0] if earlier else None)
+            reader = TableReader(
+                file,
+                problems,
+                qid_column,
+                progress,
+                like=earlier[0] if earlier else None,
+                described=[t.column for t in described],
+                references=[t.reference for t in described if t.reference],
+            )
         readers.append(reader)
         order.start_file(reader)
         before = len(problems.messages)

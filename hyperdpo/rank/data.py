@@ -40,7 +40,7 @@ __all__ = [
     "write_folder",
 ]
 
-_ONLY_FOR_FILES = ("splits", "qid_column", "n_features")
+_ONLY_FOR_FILES = ("splits", "qid_column", "n_features", "texts")
 
 
 def load_any(

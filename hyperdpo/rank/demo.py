@@ -17,7 +17,6 @@ of one machine's `exp` does not show. Arrays over items have shape (N,), over qu
 from __future__ import annotations
 
 import contextlib
-import os
 import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -30,11 +29,12 @@ import pyarrow as pa
 import torch
 from numpy.random import PCG64, Generator, SeedSequence
 from numpy.typing import NDArray
-from torch import Tensor
 
 from hyperdpo.errors import ConfigError, DataError, nearest
+from hyperdpo.files import user_cache
 from hyperdpo.objectives import Objective
 from hyperdpo.rank.data import RankData, Task, open_data, write_folder
+from hyperdpo.rank.oracle import ORACLE_CHUNK, ORACLE_SEED, Oracle, expected_gain, expected_targets
 from hyperdpo.rank.reading import Progress
 
 GENERATOR_VERSION = 1
@@ -44,9 +44,6 @@ MIN_QUERIES = 10
 """Fewer cannot be split 60/20/20 into usable parts."""
 
 DEFAULT_DRAWS = 256
-ORACLE_SEED = 71
-ORACLE_CHUNK = 1_500_000
-"""Label values simulated at a time: 6 MB in float32, which keeps a chunk near the cache."""
 
 TRUTH_FILE = "truth.arrow"
 LIST_SIZES = (30, 60)
@@ -773,7 +770,7 @@ def ensure_demo(origin: dict[str, Any], cache: str | Path | None = None, progres
     make, and where the cache cannot be written.
     """
     queries, seed = _checked_origin(origin)
-    root = Path(cache) if cache is not None else _user_cache()
+    root = Path(cache) if cache is not None else user_cache()
     folder = root / f"demo-v{GENERATOR_VERSION}-{queries}-queries-seed-{seed}"
     if _is_demo(folder, origin):
         return folder
@@ -830,12 +827,6 @@ def _checked_origin(origin: dict[str, Any]) -> tuple[int, int]:
     return origin["queries"], origin["seed"]
 
 
-def _user_cache() -> Path:
-    if "HYPERDPO_CACHE" in os.environ:
-        return Path(os.environ["HYPERDPO_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hyperdpo"
-
-
 def _generators(seed: int, count: int) -> list[Generator]:
     return [Generator(PCG64(child)) for child in SeedSequence([GENERATOR_VERSION, seed]).spawn(count)]
 
@@ -877,38 +868,6 @@ def _read_truth(data: RankData) -> Columns:
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The oracle
-
-
-@dataclass(frozen=True, eq=False)
-class Oracle:
-    """What the simulation is known to do on one split: the best a model of the features can know.
-
-    Rows follow `RankData.lists(split)`: N items, list after list, and Q lists; columns follow `objectives`.
-
-    Attributes:
-        objectives: the m objectives.
-        p: (N, m) float32, `E[t(z^j) | features, the list is informative for j]`; sums to 1 within each list. Where no
-            drawn list was informative it is uniform (and `rho` is 0).
-        rho: (Q, m) float32, the chance that the list is informative for j; 1 for `softmax`.
-        gain: (N, m) float32, `E[z_ij / IDCG@k_j | features]`, a draw without any positive label counting 0. To rank by
-            `sum_j w_j gain_j` is the best any ranking of these features can do for `sum_j w_j NDCG@k_j` (each objective
-            in units of its share of lists that have a positive label, a constant that only moves w along the front).
-        main_gain: (N,) float32, the same for the main label.
-        offsets: (Q + 1,) int64, as in ListSet.
-        query_index: (Q,) int64, the lists' numbers in the data folder.
-        k: the cut-off of the gains.
-        draws: simulations behind each number.
-    """
-
-    objectives: tuple[Objective, ...]
-    p: Tensor
-    rho: Tensor
-    gain: Tensor
-    main_gain: Tensor
-    offsets: Tensor
-    query_index: Tensor
-    k: int
-    draws: int
 
 
 def oracle(
@@ -983,9 +942,9 @@ def _expect(
         labels = torch.from_numpy(rng.poisson(rates).astype(np.float32))
         if targets and counts and objective.normalisation == "l1":
             p, rho = _expected_counts(rates, lists.mask)
-    gain = _expected_gain(objective.gains(labels, mask), k, torch.from_numpy(rates) if counts else None)
+    gain = expected_gain(objective.gains(labels, mask), k, torch.from_numpy(rates) if counts else None)
     if targets and not len(p):
-        p, rho = _expected_targets(objective, labels, mask)
+        p, rho = expected_targets(objective, labels, mask)
     return _Expected(p, rho, gain)
 
 
@@ -1000,32 +959,6 @@ def _expected_counts(rates: Array, mask: Array) -> tuple[Array, Array]:
     share = (weight / total)[..., None] * rates
     p = share.sum(0, dtype=np.float64) / weight.sum(0, dtype=np.float64)[:, None]
     return np.where(mask, p, 0.0), weight.mean(0)
-
-
-def _expected_targets(objective: Objective, labels: Tensor, mask: Tensor) -> tuple[Array, Array]:
-    """p (q, n) and rho (q,) by averaging t(z) of eq. (9) over drawn labels; both arguments are (draws, q, n)."""
-    targets, informative = objective.targets(labels, mask)
-    count = informative.sum(0)
-    uniform = mask[0] / mask[0].sum(-1, keepdim=True)
-    p = targets.sum(0) / count.clamp(min=1).unsqueeze(-1)
-    return torch.where(count.unsqueeze(-1) > 0, p, uniform).numpy(), (count / len(labels)).numpy()
-
-
-def _expected_gain(gains: Tensor, k: int, rates: Tensor | None) -> Array:
-    """E[z / IDCG@k] (q, n) over drawn gains (draws, q, n); a list without a positive gain counts 0.
-
-    For Poisson counts of known `rates`, E[z_i f(z)] = rate_i E[f(z + e_i)] replaces a mean over the few draws in which
-    item i has a count by one over all draws; one count more raises IDCG by the discount of its value's first place.
-    """
-    depth = min(k, gains.shape[-1])
-    discount = torch.log2(torch.arange(2, depth + 2, dtype=gains.dtype)).reciprocal()
-    top = gains.topk(depth, -1).values
-    ideal = top @ discount
-    if rates is None:
-        return torch.einsum("sqn,sq->qn", gains, ideal.reciprocal().where(ideal > 0, 0.0)).div(len(gains)).numpy()
-    place = torch.searchsorted(-top, -gains)  # how many items have more
-    raised = ideal.unsqueeze(-1) + torch.cat([discount, discount.new_zeros(1)])[place]
-    return (rates / raised).mean(0).numpy()
 
 
 def _chunks(sizes: Array, draws: int) -> Iterator[Array]:

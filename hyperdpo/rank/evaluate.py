@@ -14,6 +14,7 @@ from hyperdpo.rank.card import model_card
 from hyperdpo.rank.data import RankData
 from hyperdpo.rank.live import ListTable, LiveModel, base_front, measured_front
 from hyperdpo.rank.run import RankRun
+from hyperdpo.rank.sources import source_of
 from hyperdpo.runs import RunFolder
 from hyperdpo.weights import grid
 
@@ -83,13 +84,10 @@ def oracle_fronts(
 
     Only simulated data knows E[t(z) | features]; for other data the list is empty.
     """
-    if data.manifest["origin"].get("kind") != "demo":
-        return []
-    from hyperdpo.rank.demo import LABELS, oracle
-
-    if not {o.column for o in data.task.labelled} <= set(LABELS):
-        return []  # a feature was declared an objective, and the simulation draws labels only
-    known = oracle(data, split, objectives=data.task.objectives, k=k)
+    source = source_of(data.manifest["origin"])
+    if source is None or not {o.column for o in data.task.labelled} <= set(source.labels(data)):
+        return []  # read from files; or a feature was declared an objective, and the simulation draws labels only
+    known = source.oracle(data, split, objectives=data.task.objectives, k=k)
     lists = table.lists
     p = lists.pad(known.p).transpose(1, 2)
     gain = lists.pad(known.gain)

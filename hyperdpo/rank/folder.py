@@ -29,6 +29,8 @@ FORMAT = "hyperdpo-data"
 VERSION = 1
 SPLITS = ("train", "validation", "test")
 ALL = "all"
+UNUSED = len(SPLITS)
+"""The split number of queries that `with_train_queries` left out; no split, but 'all', has them."""
 Array = npt.NDArray[Any]
 _KEYS = (
     "name", "n_queries", "n_items", "columns", "task", "sources", "split", "skipped", "origin", "fingerprint", "files",
@@ -116,10 +118,26 @@ class RankData:
                 f"A split names one of {SPLITS} (as 0, 1, 2) for each of the {self.n_queries} queries; got an array of "
                 f"shape {split.shape} with the values {np.unique(split)[:5].tolist()}."
             )
-        other = copy.copy(self)
-        other.split = split.astype(np.uint8)
-        other.fingerprint = hashlib.sha256(self.fingerprint.encode() + other.split.tobytes()).hexdigest()
-        return other
+        return self._resplit(split.astype(np.uint8))
+
+    def with_train_queries(self, count: int, seed: int = 0) -> RankData:
+        """The same data with `count` of its training queries; validation and test keep all theirs.
+
+        One permutation a seed decides, so that smaller subsets are part of larger ones and a sample-efficiency curve
+        only ever adds lists. The fingerprint changes unless all are kept. Raises ConfigError unless 1 <= count <= the
+        number of training queries.
+        """
+        train = self.queries(SPLITS[0])
+        if not 1 <= count <= len(train):
+            raise ConfigError(
+                f"A subset has from 1 to all {len(train):,} training queries of {self.name!r}; got {count:,}."
+            )
+        if count == len(train):
+            return self
+        left_out = np.random.default_rng(seed).permutation(train)[count:]
+        split = self.split.astype(np.uint8)
+        split[left_out] = UNUSED
+        return self._resplit(split)
 
     def queries(self, split: str = ALL) -> Array:
         """Numbers of the queries of 'train', 'validation' or 'test', or of 'all'; ascending int64."""
@@ -182,6 +200,12 @@ class RankData:
                 f"{self.path}: the values differ from the fingerprint in data.json; the folder is damaged. "
                 "Convert the source files again."
             )
+
+    def _resplit(self, split: Array) -> RankData:
+        other = copy.copy(self)
+        other.split = split
+        other.fingerprint = hashlib.sha256(self.fingerprint.encode() + split.tobytes()).hexdigest()
+        return other
 
     def _gather(self, names: Sequence[str], rows: Array | None) -> torch.Tensor:
         """(N', k) float32 of the chosen rows (all for None), a record batch at a time."""

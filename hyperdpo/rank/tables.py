@@ -48,14 +48,22 @@ class TableReader:
         qid_column: str | None = None,
         progress: Progress | None = None,
         like: TableReader | None = None,
+        described: Sequence[str] = (),
+        references: Sequence[str] = (),
     ) -> None:
-        """`like` is the reader of an earlier file, whose columns this one must have too, in whatever order."""
+        """`like` is the reader of an earlier file, whose columns this one must have too, in whatever order.
+
+        `described` are columns that are item texts whatever they are called or hold; `references` are columns whose
+        texts are read without being shown, unless they are shown anyway.
+        """
         self.file = file
         self.names: list[str] = []
         self.numeric: list[str] = []
         self.texts: list[str] = []
         self.query_text: str | None = None
         self.qid = ""
+        self.references = tuple(references)
+        self._described = tuple(described)
         self._given_qid = qid_column if like is None else like.qid
         self._like = like
         self._problems = problems
@@ -98,6 +106,7 @@ class TableReader:
             names = self._header(stream.content.readline(), separator)
         self._find_qid(names)
         strings = {*QID_NAMES, self.qid, *TEXT_NAMES, *MAYBE_TEXT_NAMES, *QUERY_TEXT_NAMES}
+        strings |= {*self._described, *self.references}
         with opened(self.file) as stream:
             with self._explained():
                 frames = pd.read_csv(
@@ -220,16 +229,36 @@ class TableReader:
     def _assign(self, frame: pd.DataFrame) -> None:
         """Decide from the first rows which columns are numbers and which are texts to show."""
         names = self.names = [str(name) for name in frame.columns if name != self.qid]
+        self._check_described([self.qid, *names])
         if self._like is not None:
             self._assign_like(self._like, names)
             return
         shown = [n for n in names if n in QUERY_TEXT_NAMES and (n != "query" or not _all_numbers(frame[n]))]
-        self.texts = [name for name in names if name in (*TEXT_NAMES, *QID_NAMES) and name not in shown]
-        self.texts += [name for name in names if name in MAYBE_TEXT_NAMES and not _all_numbers(frame[name])]
+        shown = [n for n in shown if n not in self._described]
+        item_texts = (*TEXT_NAMES, *QID_NAMES, *self._described)
+        self.texts = [name for name in names if name in item_texts and name not in shown]
+        maybe = [name for name in names if name in MAYBE_TEXT_NAMES and name not in self._described]
+        self.texts += [name for name in maybe if not _all_numbers(frame[name])]
         self.query_text = shown[0] if shown else None
-        self.numeric = [name for name in names if name not in {*self.texts, *shown}]
+        self.numeric = [name for name in names if name not in {*self.texts, *shown, *self.references}]
         if len(self.numeric) > MAX_COLUMNS:
             raise DataError(f"{self.file.name} has {len(self.numeric):,} columns; at most {MAX_COLUMNS:,} are read.")
+
+    def _check_described(self, names: Sequence[str]) -> None:
+        """Raises DataError naming every described or reference column that is missing."""
+        problems = [
+            f"{self.file.name} has no text column {name!r}{nearest(name, names)}; its columns are "
+            f"{', '.join(map(repr, names[:20]))}."
+            for name in dict.fromkeys([*self._described, *self.references])
+            if name not in names
+        ]
+        if self.qid in self._described:
+            problems.append(
+                f"{self.file.name}: {self.qid!r} is the query id, which is the same for all items of a list; describe "
+                "a column of the items' own texts."
+            )
+        if problems:
+            raise DataError(problems)
 
     def _assign_like(self, like: TableReader, names: Sequence[str]) -> None:
         """The columns of the earlier file, in its order. Raises DataError naming those that only one file has."""
@@ -252,7 +281,8 @@ class TableReader:
             values[:, i] = self._numbers(frame[name], name, row)
         qids = self._qids(frame[self.qid], row)
         run_qids, sizes = runs(qids)
-        texts = {n: pa.array(frame[n].astype(object).map(_text), pa.string()) for n in self.texts}
+        wanted = dict.fromkeys([*self.texts, *self.references])
+        texts = {n: pa.array(frame[n].astype(object).map(_text), pa.string()) for n in wanted}
         query_texts = None
         if self.query_text:
             starts = np.cumsum(sizes) - sizes
@@ -308,4 +338,6 @@ def _why(value: object) -> str:
     with contextlib.suppress(ValueError):
         if abs(float(text)) > float(np.finfo(np.float32).max):
             return f"{text[:40]!r} is beyond the range of a 32-bit float; rescale the column."
-    return f"{text[:40]!r} is not a number; put a number, or leave the column out."
+    return (
+        f"{text[:40]!r} is not a number; put a number, leave the column out, or count features of its texts (--text)."
+    )

@@ -884,3 +884,48 @@ def test_mq2008(real_data: Path, tmp_path: Path) -> None:
     about = data.describe()
     assert sum(about["labels"]["label"]["constant"].values()) == 220
     assert data.name == "mq2008"
+
+
+# Fewer training queries
+
+
+def test_fewer_training_queries_are_nested_and_leave_the_rest_alone(tmp_path: Path) -> None:
+    data = convert(files(tmp_path, ["a.txt"]), tmp_path / "out")
+    train = data.queries("train").tolist()
+    assert len(train) == 6
+    kept = [data.with_train_queries(n, seed=3) for n in (1, 2, 4, 6)]
+    chosen = [set(d.queries("train").tolist()) for d in kept]
+    assert [len(c) for c in chosen] == [1, 2, 4, 6]
+    assert chosen[0] < chosen[1] < chosen[2] < chosen[3] == set(train)
+    for less in kept:
+        for split in ("validation", "test"):
+            assert less.queries(split).tolist() == data.queries(split).tolist()
+            assert torch.equal(less.lists(split).features, data.lists(split).features)
+        assert less.describe()["splits"]["train"]["queries"] == len(less.lists("train"))
+        assert less.lists("train").query_index.tolist() == less.queries("train").tolist()
+        assert len(less.lists("all")) == data.n_queries
+    marks = [d.fingerprint for d in kept]
+    assert len(set(marks)) == 4
+    assert marks[3] == data.fingerprint, "all of them is the data as it was"
+    again = data.with_train_queries(2, seed=3)
+    assert again.fingerprint == marks[1]
+    assert again.queries("train").tolist() == kept[1].queries("train").tolist()
+    others = {tuple(data.with_train_queries(2, seed=s).queries("train")) for s in range(12)}
+    assert len(others) > 3
+    assert data.queries("train").tolist() == train, "the data itself is as it was"
+
+
+def test_a_fold_s_training_queries_can_be_fewer(tmp_path: Path) -> None:
+    data = convert(files(tmp_path, ["a.txt"]), tmp_path / "out")
+    fold = data.with_split(np.array([2, 2, 1, 1, 0, 0, 0, 0, 0, 0]))
+    less = fold.with_train_queries(3)
+    assert less.queries("test").tolist() == [0, 1]
+    assert set(less.queries("train").tolist()) < {4, 5, 6, 7, 8, 9}
+    assert less.fingerprint not in (fold.fingerprint, data.fingerprint)
+
+
+@pytest.mark.parametrize("count", [0, 7, -1])
+def test_counts_of_training_queries_that_cannot_be(tmp_path: Path, count: int) -> None:
+    data = convert(files(tmp_path, ["a.txt"]), tmp_path / "out")
+    with pytest.raises(ConfigError, match=f"from 1 to all 6 training queries.*got {count}"):
+        data.with_train_queries(count)

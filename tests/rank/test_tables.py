@@ -153,7 +153,7 @@ def test_another_label_is_never_a_feature(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("cell", "why"),
     [
-        ("abc", "'abc' is not a number; put a number, or leave the column out."),
+        ("abc", "'abc' is not a number; put a number, leave the column out, or count features of its texts (--text)."),
         ("1_000", "'1_000' is not a number"),
         ("", "the cell is empty; put a number."),
         ("nan", "got 'nan'; values must be finite"),
