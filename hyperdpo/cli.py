@@ -258,6 +258,9 @@ class MethodFlags:
     points: Annotated[int | None, _flag("Weights on the grid; the baselines train a model at each.", "INT", "11")] = (
         None
     )
+    beta_range: Annotated[
+        float | None, _flag("A temperature network draws each beta from 1/R to R times --beta.", "R", "4.0")
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -317,8 +320,8 @@ class TrainRank:
         str | None, _flag("The frozen base.", "transformer|lightgbm|column:NAME|run:PATH", "transformer")
     ] = None
     parametrisation: Annotated[
-        Literal["mixture", "geometric", "augmentation", "scratch", "film"] | None,
-        _flag("How the network takes w.", "mixture|geometric|augmentation|scratch|film", "mixture"),
+        Literal["mixture", "geometric", "augmentation", "scratch", "film", "temperature"] | None,
+        _flag("How the network takes w.", "mixture|geometric|augmentation|scratch|film|temperature", "mixture"),
     ] = None
     beta: Annotated[str | None, _flag("One temperature, or one per objective.", "B|b1,b2,..", "1.0")] = None
     scaling: Annotated[
@@ -495,6 +498,10 @@ class Evaluate:
     ] = ()
     split: Annotated[Literal["train", "validation", "test", "all"], arg(help="Which lists.")] = "test"
     points: Annotated[int, arg(help="Weights on the front.")] = 11
+    beta: Annotated[
+        str | None,
+        _flag("Other temperatures, if the run can answer them.", "b1,b2,..|clicks=.5,..", "the training ones"),
+    ] = None
     scale: Annotated[float, arg(help="c: how far to go from the base; 1 is as trained.")] = 1.0
     k: Annotated[int | None, _flag("NDCG cut-off.", "INT", "the run's, 10 unless trained otherwise")] = None
     out: Annotated[Path | None, _flag("Also write the fronts to this file.", "front.json")] = None
@@ -513,6 +520,7 @@ class Evaluate:
         run = RankRun(self.run)
         others = [RankRun(path) for path in self.baseline]
         _check_baselines(run, others)
+        run.temperatures(self.beta)  # before the data is read: it may be large
         data = _read_for(run, self.data, shown=not self.json)
         if not len(data.queries(self.split)):
             raise DataError(f"{data.path} has no list in the split {self.split!r}; choose another --split.")
@@ -523,6 +531,7 @@ class Evaluate:
             points=self.points,
             scale=self.scale,
             k=self.k,
+            beta=self.beta,
             baselines=others,
             device=_device(self.device),
             save=self.save,
@@ -627,6 +636,10 @@ class Score:
     data: Annotated[tuple[Path, ...], arg(metavar="DIR|FILE", help="What to score; label columns are not needed.")]
     weights: Annotated[str, arg(metavar=".3,.7|clicks=.3,quality=.7", help="Importance weights, which sum to 1.")]
     out: Annotated[Path, arg(metavar="FILE", help="The file to write.")]
+    beta: Annotated[
+        str | None,
+        _flag("Other temperatures, if the run can answer them.", "b1,b2,..|clicks=.5,..", "the training ones"),
+    ] = None
     scale: Annotated[float, arg(help="c: how far to go from the base; 1 is as trained.")] = 1.0
     json: Json = False
 
@@ -638,10 +651,10 @@ class Score:
         scale = check_scale(self.scale)
         run = RankRun(self.run)
         w = run.weights(self.weights)
-        run.ranker_for(w)  # before the data is read: it may be large
+        run.answer(w, self.beta)  # before the data is read: it may be large
         data = _read_for(run, self.data, labels=False, shown=not self.json)
         lists = data.lists("all", features=run.task.features, labels=False)
-        scores = run.score_lists(lists, w, scale=scale).tolist()
+        scores = run.score_lists(lists, w, beta=self.beta, scale=scale).tolist()
         write_atomic(self.out, "".join(f"{score!r}\n" for score in scores))
         weights = {o.name: round(v, 7) for o, v in zip(run.objectives, w.tolist(), strict=True)}
         document = {
@@ -651,6 +664,7 @@ class Score:
             "items": len(scores),
             "lists": len(lists),
             "weights": weights,
+            "beta": list(run.temperatures(self.beta) or run.beta),
             "scale": scale,
         }
         at = ", ".join(f"{name} {v:g}" for name, v in weights.items())

@@ -1,5 +1,7 @@
 """Control after training: the linear transformation of eq. (15) and the mixture's closed form for every w.
 
+Temperatures that differ between objectives have no closed form: see `implicit`.
+
 Shapes: `residual` is delta = s - s_base, (..., n); `log_p` holds log p_j = log E[t(z^j) | list], (..., m, n).
 """
 
@@ -8,10 +10,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+SAME_RATIO = 1e-6  # relative difference of ratios that float32 temperatures may have
+
 
 def scaled_scores(base: Tensor, residual: Tensor, scale: float) -> Tensor:
     """Eq. (15): s_{c beta} = (1 - 1/c) s_base + (1/c) s_beta = s_base + delta / c; no forward pass is needed."""
     return base + residual / scale
+
+
+def common_scale(beta: Tensor, training: Tensor) -> float | None:
+    """The c with `beta` = c * `training`, both (m,): eq. (15) then needs no model; None where there is none."""
+    ratio = beta.double().cpu() / training.double().cpu()
+    return float(ratio.mean()) if float(ratio.max() / ratio.min()) - 1 < SAME_RATIO else None
 
 
 def mixture_residual(log_p: Tensor, weights: Tensor, beta: float | Tensor) -> Tensor:

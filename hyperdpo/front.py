@@ -85,7 +85,7 @@ class ParetoFront:
         models, parameters, seconds: what the whole curve cost; 0 where nothing was trained.
         run: name of the run folder it came from.
         data: fingerprint of the data it was measured on.
-        beta: the training temperatures.
+        beta: the temperatures its residuals answer: the training ones, unless others were asked for.
         per_query: (p, q, 1 + m) NDCG@k per query, NaN where a list has no positive label; kept beside front.json.
         residuals: (p, items) delta = s - s_base of each item of the split in order, so that the front can move with c.
     """

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from hyperdpo.errors import ConfigError, nearest
 from hyperdpo.losses import PenaltySign, icos_loss, mo_dpo_loss, objective_losses
 from hyperdpo.training import StepLoss
-from hyperdpo.weights import DEFAULT_POINTS, draw_weights, grid
+from hyperdpo.weights import DEFAULT_POINTS, draw_beta, draw_weights, grid
 
 MethodName = Literal["hyperdpo", "dpo-ls", "dpo-soup", "mo-dpo", "hypernetwork", "lambdamart", "label-aggregation"]
 METHODS: tuple[str, ...] = get_args(MethodName)
@@ -25,6 +25,8 @@ TREES = ("lambdamart", "label-aggregation")  # LightGBM models rather than netwo
 CONDITIONED = ("hyperdpo", "hypernetwork")  # one network that takes w
 EVERY_WEIGHT = (*CONDITIONED, "dpo-soup")  # answers any w, and not only those it was trained for
 SEVERAL = ("dpo-soup", "mo-dpo", "hypernetwork", "label-aggregation")  # of no use with one objective
+MOST_BETA_RANGE = 100.0
+VALIDATION_SEED = 7  # of the temperatures a temperature-conditioned network is validated at
 
 
 class ListwiseBatch(Protocol):
@@ -59,6 +61,8 @@ class MethodConfig:
         penalty: lambda of eq. (13)-(14).
         penalty_sign: `toward` or `away`, see `losses.alignment_penalty`.
         points: size of the grid that is validated on and, for one model per weight, trained at.
+        beta_range: r >= 1: a temperature-conditioned network draws each beta_j log-uniformly from [1/r, r] times the
+            training beta_j.
     """
 
     method: MethodName = "hyperdpo"
@@ -67,6 +71,7 @@ class MethodConfig:
     penalty: float = 0.0
     penalty_sign: PenaltySign = "toward"
     points: int = DEFAULT_POINTS
+    beta_range: float = 4.0
 
     def __post_init__(self) -> None:
         problems = []
@@ -82,6 +87,8 @@ class MethodConfig:
             problems.append(f"The penalty lambda is 0 or more; got {self.penalty!r}; its sign is an option of its own.")
         if self.penalty_sign not in ("toward", "away"):
             problems.append(f"penalty_sign is 'toward' or 'away'; got {self.penalty_sign!r}.")
+        if not 1 <= self.beta_range <= MOST_BETA_RANGE:
+            problems.append(f"beta_range is from 1 to {MOST_BETA_RANGE:g}; got {self.beta_range!r}.")
         if problems:
             raise ConfigError(problems)
 
@@ -132,16 +139,25 @@ def mixing_weights(config: MethodConfig, m: int) -> int:
     return m * config.points if config.method == "dpo-soup" else 0
 
 
-def step_loss(config: MethodConfig, member: Member, *, beta: Tensor, coverage: Tensor, separable: bool) -> StepLoss:
-    """What fit() minimises for one member of a method.
+def step_loss(
+    config: MethodConfig, member: Member, *, beta: Tensor, coverage: Tensor, separable: bool, tempered: bool = False
+) -> StepLoss:
+    """What fit() minimises for one member of a method. `tempered` models are given drawn temperatures beside w.
 
     Each objective's loss is divided by `coverage` (m,), the share of training lists that are informative for it, so
     that its expectation is the mean over informative lists, without the noise of a small batch's own count.
     """
     m = len(beta)
 
-    def per_list(residual: Tensor, batch: ListwiseBatch) -> Tensor:
+    def per_list(residual: Tensor, batch: ListwiseBatch, beta: Tensor = beta) -> Tensor:
         return objective_losses(residual, batch.targets, batch.mask, beta) / coverage
+
+    def conditioned(model: nn.Module, batch: ListwiseBatch, w: Tensor, count: int, rng: np.random.Generator) -> Tensor:
+        if not tempered:
+            return per_list(model(*batch.inputs, w), batch)
+        drawn = draw_beta(beta, config.beta_range, count, rng)
+        drawn = drawn[0] if w.dim() == 1 else drawn[batch.share]
+        return per_list(model(*batch.inputs, w, drawn), batch, drawn)
 
     def fixed(model: nn.Module, batch: ListwiseBatch, rng: np.random.Generator) -> Tensor:
         assert member.weights is not None
@@ -154,12 +170,12 @@ def step_loss(config: MethodConfig, member: Member, *, beta: Tensor, coverage: T
 
     def drawn_per_step(model: nn.Module, batch: ListwiseBatch, rng: np.random.Generator) -> Tensor:
         w = draw_weights(config.alpha, 1, m, rng)[0].to(beta.device)
-        losses = per_list(model(*batch.inputs, w), batch).sum(0) / batch.total
+        losses = conditioned(model, batch, w, 1, rng).sum(0) / batch.total
         return icos_loss(losses, w, penalty=config.penalty, sign=config.penalty_sign)
 
     def drawn_per_list(model: nn.Module, batch: ListwiseBatch, rng: np.random.Generator) -> Tensor:
         w = draw_weights(config.alpha, batch.total, m, rng)[batch.share].to(beta.device)
-        losses = per_list(model(*batch.inputs, w), batch)
+        losses = conditioned(model, batch, w, batch.total, rng)
         informative = batch.targets.sum(1) > 0
         value = icos_loss(losses, w * informative, penalty=config.penalty, sign=config.penalty_sign)
         return value.sum() / batch.total
@@ -199,7 +215,8 @@ def mean_margin_loss(model: nn.Module, batches: Iterable[ListwiseBatch], weights
 def mean_losses(model: nn.Module, batches: Iterable[ListwiseBatch], weights: Tensor, beta: Tensor) -> Tensor:
     """L_j of eq. (10) at each of `weights` (p, m), the mean over each objective's informative lists; shape (p, m).
 
-    A model with `encode` and `decode` is encoded once per batch and decoded p times. NaN where no list is informative.
+    `beta` is (m,), or one for each of `weights` (p, m), which is then handed to the model. A model with `encode` and
+    `decode` is encoded once per batch and decoded p times. NaN where no list is informative.
     """
     total = torch.zeros(len(weights), weights.shape[1], dtype=torch.float64)
     count = torch.zeros(weights.shape[1], dtype=torch.float64)
@@ -207,8 +224,9 @@ def mean_losses(model: nn.Module, batches: Iterable[ListwiseBatch], weights: Ten
         features, base, mask = batch.inputs
         encoded = model.encode(features, base, mask)  # type: ignore[operator]
         for i, w in enumerate(weights):
-            residual = model.decode(encoded, w.to(mask.device), base, mask)  # type: ignore[operator]
-            losses = objective_losses(residual, batch.targets, batch.mask, beta)
+            own = () if beta.dim() == 1 else (beta[i],)
+            residual = model.decode(encoded, w.to(mask.device), base, mask, *own)  # type: ignore[operator]
+            losses = objective_losses(residual, batch.targets, batch.mask, own[0] if own else beta)
             total[i] += losses.sum(0).double().cpu()
         count += (batch.targets.sum(1) > 0).sum(0).double().cpu()
     return total / count.where(count > 0, torch.nan)
@@ -217,3 +235,13 @@ def mean_losses(model: nn.Module, batches: Iterable[ListwiseBatch], weights: Ten
 def validation_weights(config: MethodConfig, member: Member, m: int) -> Tensor:
     """The weights a member is judged at, (p, m): its own, or the whole grid."""
     return grid(m, max(config.points, m)) if member.weights is None else member.weights[None]
+
+
+def validation_beta(config: MethodConfig, weights: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
+    """(weights (2 p, m), temperatures (2 p, m)) a temperature-conditioned network is judged at.
+
+    Each of `weights` (p, m) stands at the training `beta` (m,) and at one drawn from the range that is trained on; the
+    draws are the same for every model.
+    """
+    drawn = draw_beta(beta, config.beta_range, len(weights), np.random.default_rng(VALIDATION_SEED))
+    return torch.cat([weights, weights]), torch.cat([beta.expand_as(drawn), drawn])

@@ -46,25 +46,44 @@ def parse_weights(text: str, names: Sequence[str]) -> Tensor:
 
     Raises WeightsError with the nearest name for an unknown objective, and as `check_weights` does.
     """
+    given = _parse(text, names, "weight")
+    if isinstance(given, list):
+        return check_weights(given, len(names))
+    return check_weights([given.get(name, 0.0) for name in names], len(names))
+
+
+def parse_beta(text: str, names: Sequence[str], training: Sequence[float]) -> tuple[float, ...]:
+    """Read `.5`, `.5,2` (in the objectives' order) or `clicks=.5,quality=2` (others as in `training`).
+
+    Raises WeightsError with the nearest name for an unknown objective, and as `check_beta` does.
+    """
+    given = _parse(text, names, "temperature")
+    if isinstance(given, list):
+        return check_beta(given, len(names))
+    return check_beta([given.get(name, b) for name, b in zip(names, training, strict=True)], len(names))
+
+
+def _parse(text: str, names: Sequence[str], what: str) -> list[float] | dict[str, float]:
+    """Numbers by position, or by an objective's name where any is named. Raises WeightsError, all problems at once."""
     parts = [p.strip() for p in text.split(",") if p.strip()]
     if not any("=" in p for p in parts):
-        return check_weights([_number(p, text) for p in parts], len(names))
+        return [_number(p, text, what) for p in parts]
     given: dict[str, float] = {}
     problems = []
     for part in parts:
         name, equals, value = part.rpartition("=")
         name = name.strip()
         if not equals:
-            problems.append(f"Either every weight is named or none is; got {part!r} in {text!r}.")
+            problems.append(f"Either every {what} is named or none is; got {part!r} in {text!r}.")
         elif name not in names:
             problems.append(f"No objective is called {name!r}{nearest(name, names)}; there are {', '.join(names)}.")
         elif name in given:
-            problems.append(f"Each objective has one weight; got {name!r} twice in {text!r}.")
+            problems.append(f"Each objective has one {what}; got {name!r} twice in {text!r}.")
         else:
-            given[name] = _number(value, text)
+            given[name] = _number(value, text, what)
     if problems:
         raise WeightsError(problems)
-    return check_weights([given.get(name, 0.0) for name in names], len(names))
+    return given
 
 
 def check_scale(c: float) -> float:
@@ -91,6 +110,12 @@ def draw_weights(alpha: float, count: int, m: int, rng: np.random.Generator) -> 
     bad = ~np.isfinite(draws).all(1)
     draws[bad] = np.eye(m)[rng.integers(m, size=int(bad.sum()))]
     return torch.from_numpy(draws).float()
+
+
+def draw_beta(beta: Tensor, reach: float, count: int, rng: np.random.Generator) -> Tensor:
+    """`count` temperatures (count, m): each entry of `beta` (m,) times a log-uniform draw from [1/reach, reach]."""
+    factors = np.exp(rng.uniform(-math.log(reach), math.log(reach), (count, len(beta))))
+    return torch.from_numpy(factors).to(beta) * beta
 
 
 @cache
@@ -167,8 +192,8 @@ def rebalance(percent: Sequence[int], index: int, value: int, locked: Collection
     return result
 
 
-def _number(text: str, whole: str) -> float:
+def _number(text: str, whole: str, what: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise WeightsError(f"A weight is a number; got {text!r} in {whole!r}.") from None
+        raise WeightsError(f"A {what} is a number; got {text!r} in {whole!r}.") from None

@@ -17,13 +17,15 @@ from torch import Tensor
 
 from hyperdpo.control import scaled_scores
 from hyperdpo.front import ParetoFront
+from hyperdpo.implicit import ImplicitReport, ImplicitTable
 from hyperdpo.metrics import NDCG, Interval, bootstrap_counts, cross_entropy, intervals
 from hyperdpo.rank.batches import RankBatches, list_targets
 from hyperdpo.rank.data import ListSet, Task
-from hyperdpo.rank.model import Answerer
-from hyperdpo.weights import check_scale, check_weights, grid
+from hyperdpo.rank.model import Answerer, multiple
+from hyperdpo.weights import check_beta, check_scale, check_weights, grid
 
 KEPT_RESIDUALS = 16
+KEPT_GRIDS = 2  # the training beta's, and the one looked at
 
 
 class ListTable:
@@ -70,10 +72,10 @@ class ListTable:
 
 @dataclass(frozen=True)
 class Point:
-    """What one choice of (w, c) gives.
+    """What one choice of (w, beta, c) gives.
 
-    `per_query` is (q, 1 + m) NDCG@k with NaN where a list has no positive label; `cross_entropy` (m,) is measured at
-    the training beta on the scaled residual.
+    `beta` is what was asked for, the training temperatures by default. `per_query` is (q, 1 + m) NDCG@k with NaN where
+    a list has no positive label; `cross_entropy` (m,) is measured at the training beta on the scaled residual.
     """
 
     weights: tuple[float, ...]
@@ -82,6 +84,7 @@ class Point:
     ndcg: np.ndarray
     cross_entropy: np.ndarray
     per_query: np.ndarray
+    beta: tuple[float, ...] = ()
 
     def intervals(self, counts: np.ndarray | None = None) -> list[Interval]:
         """NDCG with its 95 % bootstrap interval over queries: main first, then the objectives."""
@@ -89,9 +92,15 @@ class Point:
 
 
 def measure(
-    table: ListTable, residual: Tensor, *, weights: Sequence[float] = (), scale: float = 1.0, k: int = 10
+    table: ListTable,
+    residual: Tensor,
+    *,
+    weights: Sequence[float] = (),
+    beta: Sequence[float] = (),
+    scale: float = 1.0,
+    k: int = 10,
 ) -> Point:
-    """All figures of one residual (q, n) at scale c. Raises WeightsError for c <= 0."""
+    """All figures of one residual (q, n) at scale c; `weights` and `beta` are only noted. WeightsError for c <= 0."""
     check_scale(scale)
     scores = scaled_scores(table.base, residual, scale)
     per_query = table.ndcg(k).per_query(scores)
@@ -103,6 +112,7 @@ def measure(
         per_query.nanmean(0).cpu().numpy(),
         entropy.cpu().numpy(),
         per_query.cpu().numpy(),
+        tuple(float(b) for b in beta) or tuple(table.beta.tolist()),
     )
 
 
@@ -112,10 +122,11 @@ def front_ndcg(table: ListTable, residuals: Tensor, *, scale: float = 1.0, k: in
 
 
 class LiveModel:
-    """One conditioned model over one table: any (w, c) at slider speed.
+    """One conditioned model over one table: any (w, c) at slider speed, and any beta the model can answer.
 
     A separable model (mixture, geometric) is encoded once and answers a new w without a forward pass; the others run
-    one. Moving c never needs the model.
+    one. Moving c never needs the model. A mixture answers temperatures that differ by its implicit solution, begun at
+    the last one; `report` says how that was found.
     """
 
     def __init__(self, model: Answerer, table: ListTable, features: Tensor) -> None:
@@ -125,6 +136,14 @@ class LiveModel:
             table.lists, features, table.lists.unpad(table.base.cpu()), (), batch_size=1, device=table.device
         )
         self._residuals: dict[tuple[float, ...], Tensor] = {}
+        self._grids: dict[tuple[float, ...], Tensor] = {}
+        self._last: Tensor | None = None
+        self.report = ImplicitReport()
+
+    @cached_property
+    def _implicit(self) -> ImplicitTable:
+        with torch.inference_mode():
+            return ImplicitTable(self._encoded, self.table.mask)
 
     @cached_property
     def _encoded(self) -> Tensor:
@@ -137,40 +156,87 @@ class LiveModel:
                 out[batch.queries, :, : value.shape[-1]] = value
         return out
 
-    def residual(self, weights: Sequence[float] | Tensor) -> Tensor:
-        """delta (q, n) at `weights`; the last few are kept. Raises WeightsError off the simplex."""
+    def residual(self, weights: Sequence[float] | Tensor, beta: Sequence[float] | None = None) -> Tensor:
+        """delta (q, n) at `weights` and the temperatures `beta` (the training ones by default); the last few are kept.
+
+        Raises WeightsError off the simplex or for temperatures that are not above 0, ConfigError for temperatures this
+        model cannot answer.
+        """
         w = check_weights(weights, self.model.m).to(self.table.device)
-        key = tuple(w.tolist())
+        wanted = self._beta(beta)
+        key = (*w.tolist(), *(wanted or ()))
         if key not in self._residuals:
-            while len(self._residuals) >= KEPT_RESIDUALS:
-                del self._residuals[next(iter(self._residuals))]
-            self._residuals[key] = self._compute(w)
+            _forget_first(self._residuals, KEPT_RESIDUALS)
+            self._residuals[key] = self._compute(w, wanted)
         return self._residuals[key]
 
+    def _beta(self, beta: Sequence[float] | None) -> tuple[float, ...] | None:
+        """Checked temperatures; None for the training ones, so that they are one thing to compute and to keep."""
+        if beta is None:
+            return None
+        checked = check_beta(list(beta), self.model.m)
+        return None if torch.equal(torch.tensor(checked), self.table.beta.cpu()) else checked
+
     @torch.inference_mode()
-    def _compute(self, w: Tensor) -> Tensor:
-        table = self.table
-        if self.model.separable:
-            return self.model.decode(self._encoded, w, table.base, table.mask)
+    def _compute(self, w: Tensor, beta: tuple[float, ...] | None) -> Tensor:
+        table, model = self.table, self.model
+        at = None if beta is None else torch.tensor(beta, device=table.device)
+        if at is not None and not model.any_beta:
+            return self._compute(w, None) / multiple(model, at, table.beta)
+        if at is not None and model.separable:
+            return self._solve(w, at)
+        if model.separable:
+            return model.decode(self._encoded, w, table.base, table.mask)
         out = torch.zeros_like(table.base)
         for batch in self._batches.once():
             features, base, mask = batch.inputs
-            value = self.model(features, base, mask, w)
+            value = model(features, base, mask, w, *(() if at is None else (at,)))
             out[batch.queries, : value.shape[1]] = value
         return out
 
-    def point(self, weights: Sequence[float] | Tensor, *, scale: float = 1.0, k: int = 10) -> Point:
-        """The live point at (w, c)."""
-        w = check_weights(weights, self.model.m)
-        return measure(self.table, self.residual(w), weights=w.tolist(), scale=scale, k=k)
+    def _solve(self, w: Tensor, beta: Tensor) -> Tensor:
+        """The implicit solution, begun at the last one at this scale: w . beta times delta moves least."""
+        unit = float(w @ beta)
+        start = None if self._last is None else self._last / unit
+        found, self.report = self._implicit.solve(w, beta, start=start)
+        if self.report.iterations:  # closed forms have no floor: too far down for items without any probability
+            self._last = found * unit
+        return found
 
-    def grid_residuals(self, points: int = 11) -> Tensor:
-        """delta at every weight of the grid, (p, q, n); computed once."""
-        if getattr(self, "_grid", (0, None))[0] != points:
+    def point(
+        self,
+        weights: Sequence[float] | Tensor,
+        *,
+        beta: Sequence[float] | None = None,
+        scale: float = 1.0,
+        k: int = 10,
+    ) -> Point:
+        """The live point at (w, beta, c); cross-entropy is measured at the training beta whatever `beta` is."""
+        w = check_weights(weights, self.model.m)
+        return measure(
+            self.table,
+            self.residual(w, beta),
+            weights=w.tolist(),
+            beta=beta if beta is not None else (),
+            scale=scale,
+            k=k,
+        )
+
+    def grid_residuals(self, points: int = 11, beta: Sequence[float] | None = None) -> Tensor:
+        """delta at every weight of the grid, (p, q, n), at `beta` as for `residual`; the last two grids are kept."""
+        wanted = self._beta(beta)
+        key = (float(points), *(wanted or ()))
+        if key not in self._grids:
+            _forget_first(self._grids, KEPT_GRIDS)
             weights = grid(self.model.m, points)
-            self._grid = (points, torch.stack([self._compute(w.to(self.table.device)) for w in weights]))
-        kept: Tensor = self._grid[1]
-        return kept
+            self._grids[key] = torch.stack([self._compute(w.to(self.table.device), wanted) for w in weights])
+        return self._grids[key]
+
+
+def _forget_first(kept: dict[tuple[float, ...], Tensor], most: int) -> None:
+    """Make room for one more."""
+    while len(kept) >= most:
+        del kept[next(iter(kept))]
 
 
 def base_front(table: ListTable, *, k: int = 10, name: str = "Base model", **fields: Any) -> ParetoFront:
@@ -190,9 +256,13 @@ def measured_front(
     scale: float = 1.0,
     k: int = 10,
     keep_residuals: bool = False,
+    beta: Sequence[float] | None = None,
     **fields: Any,
 ) -> ParetoFront:
-    """A ParetoFront of p residuals (p, q, n); `fields` are its other attributes (split, run, seconds ...)."""
+    """A ParetoFront of p residuals (p, q, n); `fields` are its other attributes (split, run, seconds ...).
+
+    `beta` notes the temperatures the residuals answer, the training ones by default.
+    """
     points = [measure(table, r, scale=scale, k=k) for r in residuals]
     flat = np.stack([table.lists.unpad(r.cpu()).numpy() for r in residuals]) if keep_residuals else None
     return ParetoFront(
@@ -207,6 +277,6 @@ def measured_front(
         cross_entropy=np.stack([p.cross_entropy for p in points]).astype(float),
         per_query=np.stack([p.per_query for p in points]),
         residuals=flat,
-        beta=tuple(table.beta.tolist()),
+        beta=tuple(float(b) for b in (table.beta.tolist() if beta is None else beta)),
         **fields,
     )

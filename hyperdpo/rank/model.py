@@ -12,13 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, relu, scaled_dot_product_attention
 
-from hyperdpo.control import geometric_residual, mixture_residual
+from hyperdpo.control import common_scale, geometric_residual, mixture_residual
 from hyperdpo.errors import ConfigError, nearest
+from hyperdpo.implicit import implicit_residual
 from hyperdpo.losses import masked_log_softmax
 
-Parametrisation = Literal["mixture", "geometric", "augmentation", "scratch", "film"]
+Parametrisation = Literal["mixture", "geometric", "augmentation", "scratch", "film", "temperature"]
 PARAMETRISATIONS: tuple[str, ...] = get_args(Parametrisation)
 SEPARABLE = ("mixture", "geometric")  # one pass gives every w
+ANY_BETA = ("mixture", "temperature")  # any temperatures after training, not only multiples of the training ones
+MODULATED = ("film", "temperature")
 
 
 @dataclass(frozen=True)
@@ -132,10 +135,15 @@ class Answerer(nn.Module):
     Attributes:
         m: auxiliary objectives.
         separable: whether one `encode` serves every w without another pass through the model.
+        any_beta: whether `forward` takes any temperatures, (m,), as one more argument; the others answer multiples of
+            the training ones by eq. (15), see `multiple`.
+        tempered: whether temperatures are drawn in training, as the weights are.
     """
 
     m: int
     separable = False
+    any_beta = False
+    tempered = False
 
     def encode(self, features: Tensor, base: Tensor, mask: Tensor) -> Tensor:
         """What does not depend on w: by default the features, (b, n, d)."""
@@ -158,7 +166,8 @@ class Ranker(Answerer):
         m: auxiliary objectives.
         parametrisation: `mixture` and `geometric` have one head per objective and give every w in closed form;
             `augmentation` outputs delta, `scratch` outputs s, both with w concatenated to the input (the paper);
-            `film` outputs delta, with w scaling and shifting every stage of the network (ours).
+            `film` outputs delta, with w scaling and shifting every stage of the network (ours); `temperature` is a film
+            that takes the direction of beta beside w (ours).
         config: size.
         beta: the m training temperatures. The closed forms need one common value and raise ConfigError otherwise.
         conditioned: False leaves w out: one single-weight model, as DPO-LS trains.
@@ -182,12 +191,15 @@ class Ranker(Answerer):
             )
         if parametrisation in SEPARABLE and len(set(beta)) > 1:
             raise ConfigError(
-                f"The {parametrisation} needs one common beta; got {beta}; use --parametrisation film or augmentation "
-                "for temperatures that differ."
+                f"The {parametrisation} needs one common beta; got {beta}; use --parametrisation temperature, film or "
+                "augmentation for training temperatures that differ. A mixture trained at one beta answers any "
+                "temperatures afterwards (--beta of evaluate and score)."
             )
         self.parametrisation = parametrisation
         self.separable = parametrisation in SEPARABLE
         self.conditioned = conditioned
+        self.tempered = conditioned and parametrisation == "temperature"
+        self.any_beta = conditioned and parametrisation in ANY_BETA
         self.use_base = config.use_base
         self.m = m
         self.beta: Tensor
@@ -196,12 +208,12 @@ class Ranker(Answerer):
         inputs = d + int(config.use_base) + concatenated
         self.net = ScoreNet(inputs, config, m if self.separable else 1)
         self.film = None
-        if conditioned and parametrisation == "film":
+        if conditioned and parametrisation in MODULATED:
             stages = (config.layers + 1) * 2 * config.width
             last = nn.Linear(config.width, stages)
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
-            self.film = nn.Sequential(nn.Linear(m, config.width), nn.ReLU(), last)
+            self.film = nn.Sequential(nn.Linear(m * (1 + self.tempered), config.width), nn.ReLU(), last)
         self.stages = (config.layers + 1, 2, config.width)
 
     def encode(self, features: Tensor, base: Tensor, mask: Tensor) -> Tensor:
@@ -212,10 +224,20 @@ class Ranker(Answerer):
         logits = self.net(inputs, mask).transpose(-1, -2)
         return masked_log_softmax(logits, mask.unsqueeze(-2))
 
-    def decode(self, encoded: Tensor, weights: Tensor, base: Tensor, mask: Tensor) -> Tensor:
-        """delta (b, n), 0 on pads, for what `encode` returned and weights (m,) or (b, m)."""
+    def decode(
+        self, encoded: Tensor, weights: Tensor, base: Tensor, mask: Tensor, beta: Tensor | None = None
+    ) -> Tensor:
+        """delta (b, n), 0 on pads, for what `encode` returned and weights (m,) or (b, m).
+
+        `beta` (m,) asks for other temperatures than the training ones, as `at_beta` can give them; a temperature-
+        conditioned network also takes one for each list, (b, m).
+        """
+        if beta is not None and not self.tempered:
+            return self.at_beta(encoded, weights, base, mask, beta)
         weights = weights.expand(len(mask), self.m)
-        if self.parametrisation == "mixture":
+        if self.tempered:
+            residual = self._tempered(encoded, weights, mask, self.beta if beta is None else beta)
+        elif self.parametrisation == "mixture":
             residual = mixture_residual(encoded, weights, self.beta[0])
         elif self.parametrisation == "geometric":
             residual = geometric_residual(encoded, weights, self.beta[0])
@@ -225,7 +247,27 @@ class Ranker(Answerer):
                 residual = residual - base
         return residual.masked_fill(~mask, 0.0)
 
+    def at_beta(self, encoded: Tensor, weights: Tensor, base: Tensor, mask: Tensor, beta: Tensor) -> Tensor:
+        """`decode` at temperatures `beta` (m,) and weights (m,): the mixture's implicit solution, or eq. (15).
+
+        Raises ConfigError where neither applies.
+        """
+        if self.parametrisation == "mixture":
+            return implicit_residual(encoded, weights, beta, mask)[0]
+        return self.decode(encoded, weights, base, mask) / multiple(self, beta, self.beta)
+
+    def _tempered(self, inputs: Tensor, weights: Tensor, mask: Tensor, beta: Tensor) -> Tensor:
+        """delta = Delta(y, w, beta / |beta|_1) / |beta|_1 (derived), so that eq. (15) holds by construction.
+
+        Delta is m times the network's output, so that at one common beta of 1 the output is delta. The direction is
+        handed over as the logarithm of m * beta / |beta|_1: 0 at a common beta, and of one size whichever way it turns.
+        """
+        size = beta.mean(-1, keepdim=True)
+        direction = (beta / size).log().expand_as(weights)
+        return self._conditioned(inputs, torch.cat([weights, direction], -1), mask) / size
+
     def _conditioned(self, inputs: Tensor, weights: Tensor, mask: Tensor) -> Tensor:
+        """The network's output (b, n); `weights` (b, m), or (b, 2 m) with the direction of beta."""
         modulation = None
         if self.film is not None:
             modulation = self.film(weights).view(-1, *self.stages)
@@ -234,17 +276,35 @@ class Ranker(Answerer):
         residual: Tensor = self.net.head(self.net.encoder(inputs, mask, modulation)).squeeze(-1)
         return residual
 
-    def forward(self, features: Tensor, base: Tensor, mask: Tensor, weights: Tensor | None) -> Tensor:  # type: ignore[override]
+    def forward(  # type: ignore[override]
+        self, features: Tensor, base: Tensor, mask: Tensor, weights: Tensor | None, beta: Tensor | None = None
+    ) -> Tensor:
         """delta for weights (m,) or (b, m), shape (b, n); for `weights=None` the m corners at once, (b, n, m).
 
-        The corners are how a separable model is trained: head j alone is the answer to w = e_j.
+        `beta` as in `decode`. The corners are how a separable model is trained: head j alone is the answer to w = e_j.
         """
         encoded = self.encode(features, base, mask)
         if weights is not None:
-            return self.decode(encoded, weights, base, mask)
+            return self.decode(encoded, weights, base, mask, beta)
         if not self.separable:
             raise ConfigError(f"Only {' and '.join(SEPARABLE)} have all corners at once.")
         return encoded.transpose(-1, -2) / self.beta
+
+
+def multiple(model: Answerer, beta: Tensor, training: Tensor) -> float:
+    """The c with `beta` (m,) = c * `training`, at which eq. (15) gives the answer. Raises ConfigError without one."""
+    c = common_scale(beta, training)
+    if c is None:
+        raise ConfigError(
+            f"{getattr(model, 'parametrisation', type(model).__name__)!r} answers multiples of its training beta "
+            f"({_listed(training)}) only, by eq. (15); got {_listed(beta)}; train with --parametrisation "
+            f"{' or '.join(ANY_BETA)} for any temperatures, or a model of these ones."
+        )
+    return c
+
+
+def _listed(beta: Tensor) -> str:
+    return ", ".join(f"{b:.4g}" for b in beta.tolist())
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,18 @@ from hyperdpo.errors import ConfigError, DataError, RunError, WeightsError
 from hyperdpo.methods import CONDITIONED, TREES, MethodConfig, members, mixing_weights, trained_weights
 from hyperdpo.objectives import Objective
 from hyperdpo.rank.base import Base
-from hyperdpo.rank.batches import encode_in_chunks
+from hyperdpo.rank.batches import RankBatch, encode_in_chunks
 from hyperdpo.rank.data import ListSet, RankData, Scaler, Task
 from hyperdpo.rank.hypernetwork import HyperRanker
 from hyperdpo.rank.live import ListTable
-from hyperdpo.rank.model import Answerer, NetConfig, Ranker, count_parameters
+from hyperdpo.rank.model import Answerer, NetConfig, Ranker, count_parameters, multiple
 from hyperdpo.rank.soup import Soup
 from hyperdpo.rank.trees import TreeRanker
 from hyperdpo.runs import RunFolder
-from hyperdpo.weights import check_scale, check_weights, parse_weights
+from hyperdpo.weights import check_beta, check_scale, check_weights, parse_beta, parse_weights
 
 Weights = str | Sequence[float] | Mapping[str, float] | Tensor
+Temperatures = str | float | Sequence[float] | Mapping[str, float]
 SAME_WEIGHTS = 1e-3  # how near a requested w must be to one a DPO-LS model was trained for
 
 
@@ -139,6 +140,20 @@ class RankRun:
             return parse_weights(",".join(f"{k}={v}" for k, v in weights.items()), names)
         return check_weights(weights, len(names))
 
+    def temperatures(self, beta: Temperatures | None) -> tuple[float, ...] | None:
+        """(m,) from one number, a text (`.5,2` or `clicks=.5`, others as trained), a mapping or a sequence; None stays.
+
+        Raises WeightsError.
+        """
+        if beta is None:
+            return None
+        names = [o.name for o in self.objectives]
+        if isinstance(beta, Mapping):
+            beta = ",".join(f"{k}={v}" for k, v in beta.items())
+        if isinstance(beta, str):
+            return parse_beta(beta, names, self.beta)
+        return check_beta(beta if isinstance(beta, float | int) else list(beta), len(names))
+
     def ranker_for(self, weights: Tensor) -> Answerer:
         """The model that answers `weights` (m,). Raises WeightsError where a method has none for it."""
         if self.trained is None:
@@ -153,13 +168,34 @@ class RankRun:
             )
         return self.rankers[nearest]
 
-    def score(
-        self, features: np.ndarray | Tensor, weights: Weights, *, scale: float = 1.0, base: np.ndarray | None = None
-    ) -> np.ndarray:
-        """Scores (n,) of one list of raw features (n, d) at (w, c); higher ranks first.
+    def answer(self, weights: Tensor, beta: Temperatures | None = None) -> Callable[[RankBatch], Tensor]:
+        """What gives delta (b, n) of a batch at `weights` (m,) and `beta`, the training temperatures by default.
 
-        `base` (n,) gives the base column's values where the run's base is a column. Raises WeightsError, and
-        ConfigError for features of another width.
+        Raises WeightsError, and ConfigError for temperatures this run cannot answer.
+        """
+        ranker, wanted = self.ranker_for(weights), self.temperatures(beta)
+        if wanted is None:
+            return lambda batch: ranker(*batch.inputs, weights)
+        at = torch.tensor(wanted)
+        if ranker.any_beta:
+            return lambda batch: ranker(*batch.inputs, weights, at)
+        c = multiple(ranker, at, torch.tensor(self.beta))
+        return lambda batch: ranker(*batch.inputs, weights) / c
+
+    def score(
+        self,
+        features: np.ndarray | Tensor,
+        weights: Weights,
+        *,
+        beta: Temperatures | None = None,
+        scale: float = 1.0,
+        base: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Scores (n,) of one list of raw features (n, d) at (w, beta, c); higher ranks first.
+
+        `beta` asks for other temperatures than the training ones (see `temperatures`). `base` (n,) gives the base
+        column's values where the run's base is a column. Raises WeightsError, and ConfigError for features of another
+        width or temperatures this run cannot answer.
         """
         x = torch.as_tensor(np.asarray(features), dtype=torch.float32)
         one_list = ListSet(
@@ -169,16 +205,18 @@ class RankRun:
             torch.tensor([0, len(x)]),
             torch.tensor([0]),
         )
-        return self.score_lists(one_list, weights, scale=scale).numpy()
+        return self.score_lists(one_list, weights, beta=beta, scale=scale).numpy()
 
-    def score_lists(self, lists: ListSet, weights: Weights, *, scale: float = 1.0) -> Tensor:
-        """Scores (N,) of every item of `lists` at (w, c), in input order."""
+    def score_lists(
+        self, lists: ListSet, weights: Weights, *, beta: Temperatures | None = None, scale: float = 1.0
+    ) -> Tensor:
+        """Scores (N,) of every item of `lists` at (w, beta, c), in input order; raises as `score` does."""
         w = self.weights(weights)
+        answer = self.answer(w, beta)
         check_scale(scale)
         scaled = self.scale_features(lists)
         base = self.base.scores(lists, scaled)
-        ranker = self.ranker_for(w)
-        residual = encode_in_chunks(lambda b: ranker(*b.inputs, w), lists, scaled, base)
+        residual = encode_in_chunks(answer, lists, scaled, base)
         return scaled_scores(base, residual, scale)
 
     def scale_features(self, lists: ListSet) -> Tensor:

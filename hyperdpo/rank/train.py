@@ -28,6 +28,7 @@ from hyperdpo.methods import (
     mixing_weights,
     step_loss,
     trained_weights,
+    validation_beta,
     validation_weights,
 )
 from hyperdpo.rank.base import BASE_FIT, Base, check_kind, fit_base
@@ -409,9 +410,16 @@ class _Trainer:
         beta = torch.tensor(config.beta, device=self.accelerator.device)
         result = fit(
             model,
-            step_loss(config.method, member, beta=beta, coverage=train.coverage, separable=model.separable),
+            step_loss(
+                config.method,
+                member,
+                beta=beta,
+                coverage=train.coverage,
+                separable=model.separable,
+                tempered=model.tempered,
+            ),
             train,
-            self._validate(member, validation, beta),
+            self._validate(member, validation, beta, tempered=model.tempered),
             config.fit,
             seed=config.seed + 1000 * (index + 1),
             accelerator=self.accelerator,
@@ -425,12 +433,17 @@ class _Trainer:
             state.unlink(missing_ok=True)
         return model, result
 
-    def _validate(self, member: Member, validation: RankBatches, beta: Tensor) -> Callable[[nn.Module], float]:
+    def _validate(
+        self, member: Member, validation: RankBatches, beta: Tensor, *, tempered: bool
+    ) -> Callable[[nn.Module], float]:
         """What a member is judged by: the mean of w . L over its weights; MO-DPO's own loss where that is trained."""
         weights = validation_weights(self.config.method, member, self.task.m)
+        judged = beta
+        if tempered:
+            weights, judged = validation_beta(self.config.method, weights, beta)
 
         def scalarised(net: nn.Module) -> float:
-            losses = mean_losses(net, validation.once(), weights, beta)
+            losses = mean_losses(net, validation.once(), weights, judged)
             return float((losses * weights).sum(1).mean())
 
         def margin(net: nn.Module) -> float:
