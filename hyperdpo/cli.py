@@ -519,7 +519,7 @@ class Evaluate:
         _check_k(self.k)
         run = RankRun(self.run)
         others = [RankRun(path) for path in self.baseline]
-        _check_baselines(run, others)
+        _check_baselines(run, others, same_beta=self.beta is None)
         run.temperatures(self.beta)  # before the data is read: it may be large
         data = _read_for(run, self.data, shown=not self.json)
         if not len(data.queries(self.split)):
@@ -598,14 +598,14 @@ def _fronts_table(fronts: Sequence[ParetoFront]) -> str:
     return table(headers, rows)
 
 
-def _check_baselines(run: RankRun, others: Sequence[RankRun]) -> None:
+def _check_baselines(run: RankRun, others: Sequence[RankRun], *, same_beta: bool) -> None:
     """Raises ConfigError naming every difference between what the runs were asked for."""
     problems = []
     for other in others:
         pairs = {
             "main label": (run.task.main, other.task.main),
             "objectives": (run.objectives, other.objectives),
-            "beta": (run.beta, other.beta),
+            "beta": (run.beta, other.beta if same_beta else run.beta),
             "features": (run.task.features, other.task.features),
             "base column": (run.task.base_column, other.task.base_column),
             "training data": (run.config["data"]["fingerprint"][:12], other.config["data"]["fingerprint"][:12]),

@@ -303,6 +303,27 @@ def test_scores_stand_in_input_order(run_path: Path, demo: Path, document, call,
     assert positional.read_text() == out.read_text()
 
 
+def test_other_temperatures_reach_the_scores_and_the_front(
+    run_path: Path, demo: Path, document, call, refused, tmp_path: Path
+) -> None:
+    out = tmp_path / "scores.txt"
+    said = document("score", run_path, "--data", demo, "--weights", ".3,.7", "--beta", "quality=2", "--out", out)
+    run = RankRun(run_path)
+    wanted = (run.beta[0], 2.0)
+    assert said["beta"] == list(wanted)
+    lists = run.read(open_data(demo)).lists("all")
+    scores = np.array([float(line) for line in out.read_text().splitlines()])
+    np.testing.assert_allclose(scores, run.score_lists(lists, [0.3, 0.7], beta=wanted).numpy(), rtol=1e-4, atol=1e-4)
+    assert np.abs(scores - run.score_lists(lists, [0.3, 0.7]).numpy()).max() > 1e-2
+    measured = document("evaluate", run_path, "--data", demo, "--points", "3", "--beta", "quality=2")
+    assert measured["fronts"][0]["beta"] == list(wanted)
+    message = refused("evaluate", run_path, "--data", demo, "--beta", "qualty=2")
+    assert "did you mean 'quality'" in message
+    assert "above 0" in refused(
+        "score", run_path, "--data", demo, "--weights", ".3,.7", "--beta", "0,1", "--out", tmp_path / "no"
+    )
+
+
 def test_files_without_label_columns_can_be_scored(csv_run: Path, csv: Path, call, refused, tmp_path: Path) -> None:
     bare = tmp_path / "bare.csv"
     lines = [line.split(",") for line in csv.read_text().splitlines()]

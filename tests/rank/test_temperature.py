@@ -274,3 +274,20 @@ def test_the_oracle_stands_at_the_temperatures_asked_for(tmp_path: Path) -> None
     assert np.allclose(tilted.residuals[0], same.residuals[0] / 0.5, atol=1e-4), "a corner has one temperature"
     shared = ListTable(rolled, demo.task, torch.zeros(len(rolled.labels)), (0.5, 2.0))
     assert np.allclose(oracle_fronts(demo, shared, split="test", points=3)[0].residuals, tilted.residuals, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["dpo-ls", "dpo-soup", "hypernetwork"])
+def test_baselines_answer_multiples_and_refuse_the_rest(toy: RankData, tmp_path: Path, method: str) -> None:
+    draw = "step" if method == "hypernetwork" else "list"
+    config = replace(CONFIG, method=MethodConfig(method, points=3, draw=draw))  # type: ignore[arg-type]
+    done = train(toy, config, tmp_path / "run", device="cpu")
+    rolled = toy.lists("test")
+    corner = torch.tensor([1.0, 0.0])
+    twice = done.score_lists(rolled, corner, beta=1.0)
+    assert torch.allclose(twice, done.score_lists(rolled, corner, scale=2.0), atol=1e-5)
+    front = evaluate_run(done, toy, points=3, beta=1.0)[0]
+    assert np.allclose(front.ndcg, evaluate_run(done, toy, points=3, scale=2.0)[0].ndcg, atol=1e-6)
+    with pytest.raises(ConfigError, match="answers multiples of its training beta"):
+        done.score_lists(rolled, corner, beta="quality=2")
+    with pytest.raises(ConfigError, match="answers multiples of its training beta"):
+        evaluate_run(done, toy, points=3, beta="quality=2")
