@@ -118,7 +118,7 @@ def measured(run: RankRun, data: RankData) -> dict[str, np.ndarray]:
         "ndcg": curve[SCALES.index(1.0)],
         "sum": np.stack([np.nansum(x, axis=1, dtype=float) for x in curve]),
         "count": (~np.isnan(curve[0][0])).sum(0),
-        "seconds": np.array(run.config["seconds"]),
+        "seconds": np.array(run.config["cpu_seconds"]),  # one thread: what a quiet machine would have taken
         "parameters": np.array(run.parameters),
     }
 
@@ -212,7 +212,7 @@ def bootstrap_ratio(ours: list[np.ndarray], theirs: list[np.ndarray], draws: int
 
 def table(work: Path) -> None:
     """Print one block per case from what `--work` holds."""
-    print(machine(), "; one thread a process; seeds 0, 1, ..., seconds of the trained models without the base")
+    print(machine(), "; one thread a process; seeds 0, 1, ..., CPU seconds of the trained models, without the base")
     print(
         "Ratios are to HyperDPO's hypervolume over the row's, on the seeds both have: at c = 1 with a 95 % interval by"
     )
@@ -238,7 +238,7 @@ def table(work: Path) -> None:
             line = f"  {label:26s} {interval(np.array(list(volume.values()))):>18s} {interval(main):>18s}"
             extra = next(iter(row.values()))[1]
             if extra:
-                seconds = np.mean([float(x["seconds"]) for _, x in row.values()])
+                seconds = np.nanmean([float(x["seconds"]) for _, x in row.values()])
                 line += f" {seconds:8.1f} {int(extra['parameters']):10,d} "
             else:
                 line += f" {'':8s} {'':10s} "

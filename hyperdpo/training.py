@@ -88,13 +88,17 @@ Log = Callable[[str], None]
 
 @dataclass
 class FitResult:
-    """What one fit() did. `history` has one dict an epoch: epoch, train, validation, seconds."""
+    """What one fit() did. `history` has one dict an epoch: epoch, train, validation, seconds.
+
+    `cpu_seconds` is what this process computed: with one thread it is the time a quiet machine would have taken.
+    """
 
     best_epoch: int
     best_validation: float
     epochs: int
     seconds: float
     history: list[dict[str, float]] = field(default_factory=list)
+    cpu_seconds: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -166,6 +170,7 @@ class _Progress:
     best_epoch: int = -1
     best_validation: float = math.inf
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     train_sum: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
 
@@ -233,7 +238,7 @@ def fit(
 
     with _listening(world) as stop:
         saved = started = time.monotonic()
-        before = progress.seconds
+        before, cpu_before, cpu_started = progress.seconds, progress.cpu_seconds, time.process_time()
         while progress.epoch < config.epochs and progress.epoch - progress.best_epoch <= config.patience:
             model.train()
             order = rng_for(seed, progress.epoch)
@@ -258,6 +263,7 @@ def fit(
                 progress.step += 1
                 progress.train_sum += value
                 progress.seconds = before + time.monotonic() - started
+                progress.cpu_seconds = cpu_before + time.process_time() - cpu_started
                 tick(done + 1, total, value)
                 if stopping():
                     save_state()
@@ -273,6 +279,7 @@ def fit(
                     best = _weights(model)
                     progress.best_epoch, progress.best_validation = progress.epoch, validation
             progress.seconds = before + time.monotonic() - started
+            progress.cpu_seconds = cpu_before + time.process_time() - cpu_started
             train = progress.train_sum / len(batches)
             progress.history.append(
                 {"epoch": progress.epoch, "train": train, "validation": validation, "seconds": progress.seconds}
@@ -289,7 +296,14 @@ def fit(
         raise ConfigError("The validation loss was never a number; check the labels of the validation split.")
     model.load_state_dict(best)
     model.eval()
-    return FitResult(progress.best_epoch, progress.best_validation, progress.epoch, progress.seconds, progress.history)
+    return FitResult(
+        progress.best_epoch,
+        progress.best_validation,
+        progress.epoch,
+        progress.seconds,
+        progress.history,
+        progress.cpu_seconds,
+    )
 
 
 def _adamw(model: nn.Module, config: FitConfig) -> torch.optim.Optimizer:

@@ -516,6 +516,7 @@ def _final_config(
         "parameters": sum(map(model_size, models)) + mixing_weights(config.method, data.task.m),
         "models": len(models),
         "seconds": sum(r["seconds"] for r in results),
+        "cpu_seconds": sum(r.get("cpu_seconds", 0.0) for r in results),
         "training": [{k: r[k] for k in ("best_epoch", "best_validation", "epochs", "seconds")} for r in results],
         "history": results[0]["history"],
         "device": name,
