@@ -87,11 +87,11 @@ def figures_table(
         if against_a is not None:
             cells.append(words.SAME if against_a[place].verdict == words.SAME else against_a[place].words)
         label = f"{_dot(place)}{escape(name)}{' (main)' if place == 0 else ''}"
-        rows.append(_row(f'<th scope="row">{label}</th>', cells, data=f' data-objective="{escape(name)}"'))
+        rows.append(row(f'<th scope="row">{label}</th>', cells, data=f' data-objective="{escape(name)}"'))
     if against_a is not None:
         head.append("against A")
     note = f'<p class="hx-small">Cross-entropy: lower is better. {escape(skipped)}</p>'
-    return _table(head, rows, "Every figure of the live point", left=(0,)) + note
+    return table(head, rows, "Every figure of the live point", left=(0,)) + note
 
 
 def fronts_table(curves: Sequence[Curve], reading: Reading | None, scale: float, k: int) -> str:
@@ -119,9 +119,9 @@ def fronts_table(curves: Sequence[Curve], reading: Reading | None, scale: float,
             f"{front.parameters:,}" if front.parameters else "",
             seconds(front.seconds) if front.seconds else "",
         ]
-        name = f'<th scope="row">{_swatch(front.method)}{escape(front.name)}{where}</th>'
-        rows.append(_row(name, cells, data=f' data-front="{escape(front.name)}"', escaped=True))
-    return _table(head, rows, f"Fronts at c = {scale:g}", left=(0, 2))
+        name = f'<th scope="row">{swatch(front.method)}{escape(front.name)}{where}</th>'
+        rows.append(row(name, cells, data=f' data-front="{escape(front.name)}"', escaped=True))
+    return table(head, rows, f"Fronts at c = {scale:g}", left=(0, 2))
 
 
 def _fidelity_scale(curves: Sequence[Curve], reading: Reading | None) -> tuple[float, float, float, float | None]:
@@ -158,9 +158,9 @@ def _fidelity_bar(curve: Curve, axis: tuple[float, float, float, float | None]) 
     return f'<div class="hx-bar" aria-hidden="true">{"".join(marks)}</div>'
 
 
-def _swatch(method: str) -> str:
+def swatch(method: str, nth: int = 0) -> str:
     """A short piece of the method's line with its marker, as the chart draws it."""
-    look = charts.look(method)
+    look = charts.look(method, nth)
     style = {"dash": "dashed", "dot": "dotted", "solid": "solid"}.get(look.dash, "dashed")
     return _key(look.colour, charts.SIGNS.get(look.symbol, "★"), "" if method == "base" else style)
 
@@ -218,8 +218,8 @@ def _move(item: ListItem) -> str:
 
 def runs_table(rows: Sequence[Sequence[str]], head: Sequence[str]) -> str:
     """The list of runs; cells are HTML already."""
-    body = [_row(f'<th scope="row">{r[0]}</th>', r[1:], escaped=True) for r in rows]
-    return _table(head, body, "Runs", left=(0, 1, 2, 3))
+    body = [row(f'<th scope="row">{r[0]}</th>', r[1:], escaped=True) for r in rows]
+    return table(head, body, "Runs", left=(0, 1, 2, 3))
 
 
 def sentences(lines: Sequence[str]) -> str:
@@ -260,11 +260,11 @@ def skipped_words(reading: Reading, names: Sequence[str], split: str) -> str:
     return f"Measured on the {total:,} lists of the {split} split{rest}. {how}"
 
 
-def _row(first: str, cells: Sequence[str], *, data: str = "", escaped: bool = False) -> str:
+def row(first: str, cells: Sequence[str], *, data: str = "", escaped: bool = False) -> str:
     return f"<tr{data}>{first}{''.join(f'<td>{c if escaped else escape(c)}</td>' for c in cells)}</tr>"
 
 
-def _table(head: Sequence[str], rows: Sequence[str], caption: str, left: Sequence[int] = ()) -> str:
+def table(head: Sequence[str], rows: Sequence[str], caption: str, left: Sequence[int] = ()) -> str:
     heads = "".join(
         f'<th scope="col"{" class=hx-left" if i in left else ""}>{escape(h)}</th>' for i, h in enumerate(head)
     )

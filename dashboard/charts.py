@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,10 @@ OTHER = (
     Look("#882255", "pentagon", "longdash", 1.5, 7),
     Look("#66CCEE", "hexagram", "longdashdot", 1.5, 8),
 )
+VARIANTS = (("-open", "dashdot"), ("-open-dot", "longdash"), ("-dot", "longdashdot"), ("-open", "dot"))
+THIN = ("x-thin", "cross-thin", "asterisk", "hash")  # they have no open kind
+# The middle of plasma: even steps for colour-blind eyes, neither end lost on white or on dark.
+SEQUENTIAL = ("#6A00A8", "#8F0DA4", "#B12A90", "#CC4778", "#E16462", "#F2844B", "#FCA636")
 FADED = 0.3
 # Streamlit refuses a figure without a trace.
 NOTHING: dict[str, Any] = {"type": "scatter", "x": [], "y": [], "showlegend": False, "hoverinfo": "skip"}
@@ -63,9 +67,18 @@ HEIGHT = 390  # of the front chart on the page, in pixels
 MARGIN = 0.07  # of an axis' range, free on either side
 
 
-def look(method: str) -> Look:
-    """The same look for the same method, also for methods this file has never heard of."""
-    return LOOKS.get(method) or OTHER[sum(method.encode()) % len(OTHER)]
+def look(method: str, nth: int = 0) -> Look:
+    """The same look for the same method, also for methods this file has never heard of.
+
+    The `nth` front of a method in one picture (another seed, another run) keeps its colour and has another marker and
+    dash.
+    """
+    own = LOOKS.get(method) or OTHER[sum(method.encode()) % len(OTHER)]
+    if not nth:
+        return own
+    ending, dash = VARIANTS[(nth - 1) % len(VARIANTS)]
+    symbol = own.symbol.removesuffix("-open")
+    return replace(own, symbol=THIN[nth % len(THIN)] if symbol in THIN else symbol + ending, dash=dash)
 
 
 def objective_colour(index: int) -> str:
@@ -116,7 +129,9 @@ def front_figure(
     return {"data": traces or [NOTHING], "layout": _front_layout(names, i, j, ranges, k, view)}
 
 
-SIGNS = {"circle": "●", "square": "■", "triangle-up-open": "△", "diamond-open": "◇", "x-thin": "✕", "diamond": "◆"}
+SIGNS = {"circle": "●", "square": "■", "triangle-up-open": "△", "diamond-open": "◇", "x-thin": "✕", "diamond": "◆",
+    "circle-open": "○", "circle-open-dot": "⊙", "circle-dot": "◉", "square-open": "□", "square-open-dot": "⊡",
+    "square-dot": "▣", "cross-thin": "+"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -152,8 +167,8 @@ def legend(figure: Figure) -> list[Entry]:
 
 def skeleton() -> Figure:
     """An empty chart of the same size, to hold the place while the first one is on its way."""
-    axis = {**_axis(" "), "range": [0, 1], "showticklabels": False}
-    return {"data": [NOTHING], "layout": {**_frame(), "xaxis": axis, "yaxis": axis}}
+    empty = {**axis(" "), "range": [0, 1], "showticklabels": False}
+    return {"data": [NOTHING], "layout": {**frame(), "xaxis": empty, "yaxis": empty}}
 
 
 def for_export(figure: Figure, title: str, *, width: int = 1000, height: int = 640) -> Figure:
@@ -165,7 +180,7 @@ def for_export(figure: Figure, title: str, *, width: int = 1000, height: int = 6
             "tickcolor": EXPORT_TEXT,
             "automargin": True,
         }
-        for name in ("xaxis", "yaxis")
+        for name in {"xaxis", "yaxis", *(n for n in figure["layout"] if n.startswith(("xaxis", "yaxis")))}
     }
     layout = {
         **figure["layout"],
@@ -222,8 +237,8 @@ def _curve_trace(curve: Curve, names: Sequence[str], i: int, j: int) -> dict[str
         "mode": "lines+markers" if len(order) > 1 else "markers",
         "meta": f"{front.method}|{front.name}",
         "name": legend_words(curve),
-        "x": [None if s is None else _number(front.ndcg[s, i]) for s in steps],
-        "y": [None if s is None else _number(front.ndcg[s, j]) for s in steps],
+        "x": [None if s is None else number(front.ndcg[s, i]) for s in steps],
+        "y": [None if s is None else number(front.ndcg[s, j]) for s in steps],
         "text": ["" if s is None else point_words(curve, s, names, dominated=s not in order) for s in steps],
         "hovertemplate": "%{text}<extra></extra>",
         "line": {"color": style.colour, "dash": style.dash, "width": style.width},
@@ -297,8 +312,8 @@ def _live_trace(live: Reading, names: Sequence[str], i: int, j: int) -> dict[str
         "mode": "markers",
         "meta": "live",
         "name": "you are here",
-        "x": [_number(live.ndcg[i])],
-        "y": [_number(live.ndcg[j])],
+        "x": [number(live.ndcg[i])],
+        "y": [number(live.ndcg[j])],
         "text": [_reading_words("You are here", live, names)],
         "hovertemplate": "%{text}<extra></extra>",
         "marker": {"symbol": "circle", "size": 17, "color": colour, "line": {"color": LIVE_RING, "width": 3}},
@@ -331,8 +346,8 @@ def _pin_trace(pinned: Reading, names: Sequence[str], i: int, j: int) -> dict[st
         "mode": "markers+text",
         "meta": "pin",
         "name": "A, pinned",
-        "x": [_number(pinned.ndcg[i])],
-        "y": [_number(pinned.ndcg[j])],
+        "x": [number(pinned.ndcg[i])],
+        "y": [number(pinned.ndcg[j])],
         "text": ["<b>A</b>"],
         "hovertext": [_reading_words("A, pinned", pinned, names)],
         "hovertemplate": "%{hovertext}<extra></extra>",
@@ -357,8 +372,8 @@ def _edge_trace(
         "mode": "lines",
         "meta": "edge",
         "name": "the same model, these two only",
-        "x": [_number(v) for v in values[:, i]],
-        "y": [_number(v) for v in values[:, j]],
+        "x": [number(v) for v in values[:, i]],
+        "y": [number(v) for v in values[:, j]],
         "text": texts,
         "hovertemplate": "%{text}<extra></extra>",
         "line": {"color": LOOKS["hyperdpo"].colour, "width": 1.2, "shape": "spline"},
@@ -368,20 +383,20 @@ def _edge_trace(
 
 def _front_layout(names: Sequence[str], i: int, j: int, ranges: np.ndarray, k: int, view: str) -> dict[str, Any]:
     return {
-        **_frame(),
+        **frame(),
         "hovermode": "closest",
         "hoverdistance": 24,
         "hoverlabel": {"align": "left"},
         "uirevision": view,
-        "xaxis": {**_axis(f"{safe(names[i])}, NDCG@{k} →"), "range": padded(ranges[i]), "tickformat": ".2f"},
-        "yaxis": {**_axis(f"{safe(names[j])}, NDCG@{k} →", 16), "range": padded(ranges[j]), "tickformat": ".2f"},
+        "xaxis": {**axis(f"{safe(names[i])}, NDCG@{k} →"), "range": padded(ranges[i]), "tickformat": ".2f"},
+        "yaxis": {**axis(f"{safe(names[j])}, NDCG@{k} →", 16), "range": padded(ranges[j]), "tickformat": ".2f"},
         "dragmode": "pan",
         "modebar": {"bgcolor": CLEAR, "color": NEUTRAL, "activecolor": LOOKS["hyperdpo"].colour},
         "showlegend": False,
     }  # fmt: skip
 
 
-def _frame() -> dict[str, Any]:
+def frame() -> dict[str, Any]:
     # Measured: automatic margins and a legend make a redraw take five times as long. The page draws the legend itself.
     margin = {"l": 62, "r": 14, "t": 10, "b": 50, "autoexpand": False}
     return {"height": HEIGHT, "margin": margin, "paper_bgcolor": CLEAR, "plot_bgcolor": CLEAR}
@@ -394,7 +409,7 @@ def padded(span: Sequence[float] | np.ndarray) -> list[float]:
     return [round(low - room, 6), round(high + room, 6)]
 
 
-def _axis(title: str, standoff: int = 8) -> dict[str, Any]:
+def axis(title: str, standoff: int = 8) -> dict[str, Any]:
     return {
         "title": {"text": title, "standoff": standoff},
         "automargin": False,
@@ -404,7 +419,7 @@ def _axis(title: str, standoff: int = 8) -> dict[str, Any]:
     }
 
 
-def _number(value: float) -> float | None:
+def number(value: float) -> float | None:
     return round(float(value), 6) if math.isfinite(value) else None
 
 

@@ -11,7 +11,7 @@ from dashboard.state import Choice
 
 if TYPE_CHECKING:
     from hyperdpo.front import ParetoFront
-    from hyperdpo.metrics import Interval
+    from hyperdpo.intervals import Interval
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,3 +62,47 @@ class ListItem:
     title: str
     price: str
     grade: float
+
+
+@dataclass(frozen=True, eq=False)
+class Entrant:
+    """One front in a comparison.
+
+    Attributes:
+        key: what URL and lists call it. run: label of the run whose folder holds it.
+        front: with a name that tells it from the others in the comparison.
+        nth: how many fronts of the same method stand before it; it varies marker and dash.
+        index: its place among the fronts of its folder.
+    """
+
+    key: str
+    run: str
+    front: ParetoFront
+    nth: int
+    index: int
+
+    @property
+    def trained(self) -> bool:
+        """Whether it is a method, not the base or an oracle."""
+        return self.front.method != "base" and not self.front.method.startswith("oracle")
+
+    @property
+    def hypervolume(self) -> float:
+        """NaN where an objective has no positive label anywhere."""
+        return Curve(self.front).hypervolume
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What a bootstrap over queries says of one front.
+
+    Attributes:
+        low, high: (p, 1 + m) ends of the 95 % interval of every point's NDCG.
+        hypervolume: with its interval, or None where some objective has none.
+        against: the difference in hypervolume from the front compared with, paired over queries; or None.
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+    hypervolume: Interval | None
+    against: Interval | None = None

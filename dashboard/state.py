@@ -37,6 +37,9 @@ class Key(StrEnum):
     PANEL = "hx.panel"  # the slider panel's own state
     EPOCH = "hx.epoch"  # counts changes of the choice that did not come from the panel
     ACK = "hx.ack"  # last message of the panel that was handled
+    COMPARING = "hx.comparing"  # Comparing: what the Compare view shows
+    COMPARED_URL = "hx.compared"  # the Compare view's parameters as last read or written
+    OWN = "hx.own"  # tuple of each objective's own temperature, as multiples of the training one; or None
 
 
 @dataclass(frozen=True)
@@ -195,3 +198,86 @@ def _whole(text: str | None, key: str, low: int, high: int, notes: list[str]) ->
         return int(text)
     notes.append(f"The link's {key}={quoted(text)} is not a whole number from {low} to {high}; it was left out.")
     return None
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Compare and Temperature
+
+VIEWS = ("plane", "lines", "pairs", "triangle")
+
+
+@dataclass(frozen=True)
+class Comparing:
+    """What the Compare view shows.
+
+    Attributes:
+        runs: labels of the runs, the one that sets the terms first.
+        off: keys of the fronts that are not drawn.
+        x, y: objectives on the axes. against: key of the front that the others are compared with.
+        view: one of VIEWS. crosses: whether 95 % intervals are drawn.
+        metric, of: what the triangle shows, and of which front. Empty text means the view's own choice, everywhere.
+    """
+
+    runs: tuple[str, ...] = ()
+    off: tuple[str, ...] = ()
+    x: str = ""
+    y: str = ""
+    against: str = ""
+    view: str = "plane"
+    crosses: bool = True
+    metric: str = ""
+    of: str = ""
+
+
+def read_comparing(parameters: Mapping[str, Sequence[str]]) -> tuple[Comparing, tuple[str, ...]]:
+    """What a URL of the Compare view asks for, and a sentence for whatever is foreign.
+
+    Whether its runs, fronts and objectives exist is for the view to say, which has opened them.
+    """
+    notes = []
+
+    def one(key: str) -> str:
+        return parameters[key][-1] if parameters.get(key) else ""
+
+    view = one("view") or "plane"
+    if view not in VIEWS:
+        notes.append(f"The link's view={quoted(view)} is none of {', '.join(VIEWS)}; the plane is shown.")
+        view = "plane"
+    crosses = one("ci") or "1"
+    if crosses not in ("0", "1"):
+        notes.append(f"The link's ci={quoted(crosses)} is neither 0 nor 1; intervals are drawn.")
+    return Comparing(
+        tuple(dict.fromkeys(parameters.get("runs", ()))),
+        tuple(dict.fromkeys(parameters.get("off", ()))),
+        one("x"), one("y"), one("vs"), view, crosses != "0", one("metric"), one("of"),
+    ), tuple(notes)  # fmt: skip
+
+
+def write_comparing(shown: Comparing) -> dict[str, list[str]]:
+    """The URL's parameters of a comparison; the inverse of `read_comparing`."""
+    single = {"x": shown.x, "y": shown.y, "vs": shown.against, "metric": shown.metric, "of": shown.of}
+    out = {"runs": list(shown.runs), "off": list(shown.off)} | {k: [v] for k, v in single.items() if v}
+    if shown.view != "plane":
+        out["view"] = [shown.view]
+    if not shown.crosses:
+        out["ci"] = ["0"]
+    return {k: v for k, v in out.items() if v}
+
+
+def read_own(text: str | None, m: int) -> tuple[tuple[float, ...] | None, tuple[str, ...]]:
+    """Each objective's own temperature, as `own=1,0.5,2` in a URL says it; None and a sentence where it cannot."""
+    if text is None:
+        return None, ()
+    notes: list[str] = []
+    values = [_scale(part, notes, "own") for part in text.split(",")]
+    if len(values) != m or any(v is None for v in values):
+        return None, (
+            f"The link's own={quoted(text)} is not {m} numbers above 0, one per objective; one temperature is shown "
+            "for all.",
+        )
+    return tuple(v for v in values if v is not None), tuple(notes)
+
+
+def write_own(own: Sequence[float] | None) -> dict[str, str]:
+    """The URL's parameter of each objective's own temperature; the inverse of `read_own`."""
+    return {"own": ",".join(f"{v:g}" for v in own)} if own is not None else {}

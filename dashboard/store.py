@@ -12,7 +12,7 @@ import threading
 import time
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import streamlit as st
 
-from dashboard.readings import Curve, ListItem, Reading
+from dashboard.readings import Curve, Entrant, Judged, ListItem, Reading
 from dashboard.state import Choice, next_scales
 from hyperdpo.errors import HyperDPOError
 
 if TYPE_CHECKING:
     import torch
 
+    from hyperdpo.comparison import Contribution, Stretches
     from hyperdpo.front import ParetoFront
     from hyperdpo.intervals import Interval
     from hyperdpo.rank.data import RankData
@@ -39,6 +40,7 @@ SPLIT = "test"
 RANGE_SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 10.0)  # the axes are made to hold the fronts at all of these
 AHEAD_SECONDS = 0.15
 MAX_RUNS, MAX_LIVE, MAX_MEASURED = 64, 4, 256
+MAX_COMPARED = 64  # bootstrap samples and what comes of them, of so many fronts
 TRADE_STEP = 5  # points of attention moved to either side to see what one objective costs another
 SAME_NDCG = 5e-4  # how near a stored front must come to its own figures before it may be moved with c
 RUN_FILES = ("manifest.json", "config.json", "front.json", "model.safetensors")
@@ -801,3 +803,156 @@ def _means(per_query: np.ndarray) -> np.ndarray:
     total = np.where(real, per_query, 0.0).sum(-2, dtype=np.float64)
     means: np.ndarray = total / np.where(count > 0, count, np.nan)
     return means
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Comparisons, from the stored per-query figures alone
+
+
+def judge(folders: Sequence[Saved], entrants: Sequence[Entrant], against: str = "") -> dict[str, Judged]:
+    """By key, the intervals of every entrant with per-query figures; `against` is the key of the one compared with."""
+    of = {f.entry.label: f for f in folders}
+    found = {e.key: _judged(of[e.run], e.index) for e in entrants if e.front.per_query is not None}
+    reference = next((e for e in entrants if e.key == against), None)
+    out = {}
+    for entrant in entrants:
+        if entrant.key not in found:
+            continue
+        judged, volumes = found[entrant.key]
+        if reference is not None and reference is not entrant and against in found:
+            judged = replace(judged, against=_difference(entrant, reference, volumes, found[against][1]))
+        out[entrant.key] = judged
+    return out
+
+
+def _difference(entrant: Entrant, reference: Entrant, draws: np.ndarray, others: np.ndarray) -> Interval | None:
+    from hyperdpo.comparison import interval
+
+    if len(draws) != len(others) or not np.isfinite(draws).any():
+        return None
+    assert entrant.front.per_query is not None
+    return interval(entrant.hypervolume - reference.hypervolume, draws - others, entrant.front.per_query.shape[1])
+
+
+def _judged(folder: Saved, index: int) -> tuple[Judged, np.ndarray]:
+    """A front's intervals, and its hypervolume in every bootstrap sample."""
+    front = folder.fronts[index]
+
+    def make() -> tuple[Judged, np.ndarray]:
+        from hyperdpo.comparison import hypervolume_draws, interval
+
+        draws = resampled(folder, index)
+        assert front.per_query is not None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # an objective without a positive label in any list
+            low, high = np.nanpercentile(draws, [2.5, 97.5], axis=0)
+        volumes = hypervolume_draws(draws)
+        value = Curve(front).hypervolume
+        span = interval(value, volumes, front.per_query.shape[1]) if np.isfinite(value) else None
+        return Judged(low, high, span), volumes
+
+    return _comparisons().get(("judged", str(folder.entry.path), folder.stamp, index), make)
+
+
+def resampled(folder: Saved, index: int) -> np.ndarray:
+    """(draws, p, 1 + m) NDCG of a stored front's points in every bootstrap sample, the same samples for all."""
+    from hyperdpo.comparison import resampled as draw
+
+    front = folder.fronts[index]
+    assert front.per_query is not None
+    counts = _saved_counts(front.per_query.shape[1])
+    return _comparisons().get(
+        ("draws", str(folder.entry.path), folder.stamp, index), lambda: draw(front, counts).astype(np.float32)
+    )
+
+
+def owners(
+    folders: Sequence[Saved], entrants: Sequence[Entrant], i: int, j: int
+) -> tuple[Stretches, list[Contribution]]:
+    """Who owns which stretch in the plane of NDCG columns i and j, and what each adds over all objectives.
+
+    Raises DataError where no point has both objectives.
+    """
+    of = {f.entry.label: f for f in folders}
+
+    def make() -> tuple[Stretches, list[Contribution]]:
+        from hyperdpo.comparison import contributions, stretches
+
+        values = [e.front.ndcg[:, [i, j]] for e in entrants]
+        draws = [
+            resampled(of[e.run], e.index)[:, :, [i, j]] if e.front.per_query is not None else None for e in entrants
+        ]
+        whole = [e.front.auxiliary for e in entrants]
+        added = [] if any(np.isnan(w).any() for w in whole) else contributions(whole)
+        return stretches(values, draws), added
+
+    marks = tuple((str(of[e.run].entry.path), of[e.run].stamp, e.index) for e in entrants)
+    return _comparisons().get(("owners", marks, i, j), make)
+
+
+@st.cache_resource(show_spinner=False)
+def _comparisons() -> Kept:
+    return Kept(MAX_COMPARED)
+
+
+def simplex(live: LiveRun, k: int, step: int = 10) -> tuple[np.ndarray, np.ndarray] | None:
+    """Weights (p, 3) at every multiple of 1/step of the simplex, and NDCG@k (p, 1 + m) there at c = 1.
+
+    None where only some weights were trained.
+    """
+    if live.run.trained is not None:
+        return None
+
+    def make() -> tuple[np.ndarray, np.ndarray]:
+        import torch
+
+        from hyperdpo.rank.live import front_ndcg
+
+        weights = np.array([(a, b, step - a - b) for a in range(step + 1) for b in range(step + 1 - a)]) / step
+        residuals = torch.stack([live.models[0].residual(w.tolist()) for w in weights])
+        return weights, _means(front_ndcg(live.table, residuals, k=k).cpu().numpy())
+
+    return live._lists_kept.get(("simplex", k, step), lambda: live._guarded(make))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Temperature
+
+
+def family(live: LiveRun, scales: Sequence[float], k: int) -> list[ParetoFront]:
+    """The run's own front at each c."""
+    return [own_front(live, scale, k) for scale in scales]
+
+
+def own_front(live: LiveRun, scale: float, k: int) -> ParetoFront:
+    """The run's own front at one c."""
+
+    def make() -> ParetoFront:
+        weights, residuals = live._own
+        return live._front(live.saved.own, weights, residuals, scale, k)
+
+    return live._kept.get(("own", scale, k), lambda: live._guarded(make))
+
+
+def tempered_front(live: LiveRun, beta: tuple[float, ...], scale: float, k: int) -> ParetoFront:
+    """The run's own front where each objective has a temperature of its own, moved by c as well.
+
+    Raises ConfigError saying why, where the run's parametrisation knows no other temperatures than its own.
+    """
+
+    def residuals() -> tuple[np.ndarray, torch.Tensor]:
+        from hyperdpo.errors import ConfigError
+
+        if live.run.trained is not None:
+            raise ConfigError(
+                "This run has one model per weight, each trained at its own temperatures; only a mixture can be moved "
+                "to others without training."
+            )
+        weights = live._own[0]
+        return weights, live.models[0].grid_residuals(len(weights), beta=beta)
+
+    def make() -> ParetoFront:
+        weights, found = live._lists_kept.get(("tempered", beta, live.device), residuals)
+        return replace(live._front(live.saved.own, weights, found, scale, k), name="own temperatures", beta=beta)
+
+    return live._kept.get(("tempered", beta, scale, k), lambda: live._guarded(make))

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dashboard.readings import Reading
+from dashboard.readings import Entrant, Reading
 from hyperdpo.errors import HyperDPOError
+
+if TYPE_CHECKING:
+    from hyperdpo.comparison import Contribution, Stretches
+    from hyperdpo.front import ParetoFront
+    from hyperdpo.intervals import Interval
 
 SAME = "no measurable difference"
 STEEP, FLAT = 20.0, 0.05  # slopes beyond which a price is not worth a number
@@ -123,3 +129,144 @@ def friendly(error: Exception) -> list[str]:
 def listed(names: Sequence[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else ""
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Comparisons
+
+TERM_WORDS = {
+    "main": ("another main objective", "{0}, not {1}"),
+    "objectives": ("other objectives", "{0}, not {1}"),
+    "data": ("other data", "{0}, not {1}"),
+    "split": ("another split of the data", "{0}, not {1}"),
+    "k": ("another cut-off", "NDCG@{0}, not NDCG@{1}"),
+    "scale": ("another temperature scale", "c = {0}, not {1}"),
+    "beta": ("another training temperature", "beta {0}, not {1}"),
+}
+MEASURABLE_ALIKE = {"split", "k", "scale"}  # `hyperdpo evaluate` can put these right
+
+
+def volume(value: float | None) -> str:
+    """A hypervolume, which may be very small in many objectives: `0.0309`, `0.000958`."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value:.4f}" if abs(value) >= 0.01 else f"{value:.3g}"
+
+
+def temperatures(beta: Sequence[float]) -> str:
+    """`1`, or `1, 0.5 and 2` where they differ."""
+    values = [f"{b:g}" for b in beta]
+    return values[0] if len(set(values)) == 1 else listed(values)
+
+
+def refusal(what: str, reference: str, differences: Mapping[str, tuple[str, str]]) -> str:
+    """Why a run or front is not drawn beside the reference: every difference, by term, as (theirs, ours)."""
+    said = [f"{TERM_WORDS[t][0]} ({TERM_WORDS[t][1].format(*pair)})" for t, pair in differences.items()]
+    sentence = f"{what} is left out, because it has {listed(said)} than {reference}. "
+    if set(differences) <= MEASURABLE_ALIKE:
+        return sentence + "Measure both runs alike with hyperdpo evaluate RUN --save, then compare."
+    return sentence + "Only fronts on the same terms can be compared."
+
+
+def unmeasured(run: str) -> str:
+    """A run without any front."""
+    return f"{run} is left out, because it has not been measured: hyperdpo evaluate RUN --save."
+
+
+def verdict(difference: Interval) -> str:
+    """What a paired difference in hypervolume allows to be said."""
+    if not math.isfinite(difference.low):
+        return "cannot be told"
+    if difference.low > 0:
+        return "better"
+    return "worse" if difference.high < 0 else SAME
+
+
+def relative(difference: Interval, origin: float) -> str:
+    """`+2.1 % (0.8 to 3.4)` of `origin`."""
+    if not (math.isfinite(difference.low) and origin > 0):
+        return "–"
+    mean, low, high = (signed(100 * v / origin) for v in (difference.mean, difference.low, difference.high))
+    return f"{mean} % ({low} to {high})"
+
+
+def versus_sentence(first: Entrant, other: Entrant, difference: Interval | None) -> str:
+    """The comparison's answer in one sentence: whose front covers more, by how much, at what cost."""
+    a, b = first.front, other.front
+    if difference is None or not math.isfinite(difference.low):
+        return f"{a.name} and {b.name} cannot be told apart: no per-query figures are stored for both."
+    by = 100 * abs(difference.mean) / other.hypervolume if other.hypervolume > 0 else math.nan
+    found = verdict(difference)
+    if found == SAME:
+        said = f"There is no measurable difference between the trade-offs of {a.name} and of {b.name}"
+    else:
+        more = "more" if found == "better" else "less"
+        size = f"{by:.1f} % " if by < 300 else f"{by / 100 + 1:.0f} times " if found == "better" else ""
+        said = f"{a.name} covers {size}{more} of the trade-off space than {b.name}"
+    interval = f" (95 %: {_percents(difference, other.hypervolume)})" if math.isfinite(by) and by < 300 else ""
+    return f"{said}{interval}{_cost_words(a, b)}."
+
+
+def _percents(difference: Interval, origin: float) -> str:
+    return f"{signed(100 * difference.low / origin)} to {signed(100 * difference.high / origin)} %"
+
+
+def _cost_words(a: ParetoFront, b: ParetoFront) -> str:
+    if not (a.models and b.models and a.seconds > 0 and b.seconds > 0):
+        return ""
+    models = f"{a.models} model{'s' if a.models != 1 else ''} against {b.models}"
+    times = a.seconds / b.seconds
+    share = f"{100 * times:.0f} % of the training time" if times < 1 else f"{times:.1f} times the training time"
+    return f", with {models} and {share}"
+
+
+def owner_sentence(found: Stretches, entrants: Sequence[Entrant], x: str, y: str) -> str:
+    """Which method owns how much of the joint front in the plane of two objectives, and how sure that is."""
+    shares = [(found.share(i), found.share(i, only_sure=True), e.front.name) for i, e in enumerate(entrants)]
+    real = sorted((s for s in shares if s[0] > 0), key=lambda s: (-s[0], s[2]))
+    if not real:
+        best = entrants[int(found.owner[0])].front.name
+        return f"One point of {best} is the best in both {x} and {y}."
+    if len(real) == 1 and len(entrants) > 1:
+        said = f"{real[0][2]} gives the most {y} at every level of {x}"
+    else:
+        parts = [f"{name} on {100 * share:.0f} %" for share, _, name in real]
+        said = f"Along the joint front from most {y} to most {x}, who gives the most {y}: {listed(parts)} of it"
+    known = not bool(np.isnan(found.sure).any())
+    if len(entrants) < 2 or not known:
+        return said + "."
+    certain = sum(s[1] for s in real)
+    if certain < 0.005:
+        return f"{said}; but nowhere is the lead measurable on these lists."
+    if certain > 0.995:
+        return f"{said}, measurably so all along."
+    return f"{said}; the lead is measurable on {100 * certain:.0f} % of it (hatched: too close to call)."
+
+
+def contribution_sentence(entrants: Sequence[Entrant], found: Sequence[Contribution], m: int) -> str:
+    """What each method adds to the joint front over all m objectives."""
+    if len(entrants) < 2:
+        return ""
+    held = [f"{c.points} of {e.front.name}'s {c.of}" for e, c in zip(entrants, found, strict=True)]
+    lost = [f"{100 * c.exclusive:.1f} % without {e.front.name}" for e, c in zip(entrants, found, strict=True)]
+    every = "both objectives" if m == 2 else f"all {m} objectives"
+    return (
+        f"Over {every} together, {listed(held)} points are beaten by no other. "
+        f"The joint hypervolume would shrink by {listed(lost)}."
+    )
+
+
+def cost_sentence(entrants: Sequence[Entrant]) -> str:
+    """Who reaches what for how long a training: the cheapest and the best."""
+    trained = [e for e in entrants if e.trained and e.front.seconds > 0 and math.isfinite(e.hypervolume)]
+    if len(trained) < 2:
+        return "Higher and further left is better: more of the trade-off space for less training."
+    cheap, best = min(trained, key=lambda e: e.front.seconds), max(trained, key=lambda e: e.hypervolume)
+    if cheap is best:
+        return f"{capital(best.front.name)} is both the cheapest to train and the one that reaches most."
+    reached = 100 * cheap.hypervolume / best.hypervolume if best.hypervolume > 0 else math.nan
+    times = best.front.seconds / cheap.front.seconds
+    return (
+        f"{capital(cheap.front.name)} reaches {reached:.0f} % of {best.front.name}'s hypervolume; "
+        f"{best.front.name} trains {times:.1f} times as long."
+    )

@@ -239,24 +239,34 @@ def _plain(row: np.ndarray) -> list[float]:
     return [round(float(v), 7) for v in row]
 
 
-def comparable(fronts: list[ParetoFront]) -> None:
-    """Raises ConfigError naming every difference that makes these fronts incomparable (data, split, k, scale, beta,
-    m).
+TERMS = ("main", "objectives", "data", "split", "k", "scale", "beta")  # what fronts must share to be compared
+UNTEMPERED = ("base", "oracle-unconstrained")  # the same at every c and beta
+
+
+def differing_terms(first: ParetoFront, other: ParetoFront) -> tuple[str, ...]:
+    """Which of TERMS forbid comparing two fronts; empty where nothing does.
+
+    A front without a temperature (the base, an unconstrained oracle) is of every c and beta.
     """
+    free = {"scale", "beta"} if first.method in UNTEMPERED or other.method in UNTEMPERED else set()
+    if not (first.beta and other.beta):
+        free.add("beta")
+    return tuple(t for t in TERMS if t not in free and getattr(first, t) != getattr(other, t))
+
+
+def comparable(fronts: list[ParetoFront]) -> None:
+    """Raises ConfigError naming every difference that makes these fronts incomparable (see `differing_terms`)."""
     problems = []
     first = fronts[0]
     for other in fronts[1:]:
-        for what in ("main", "objectives", "data", "split", "k", "scale", "beta"):
+        for what in differing_terms(first, other):
             a, b = getattr(first, what), getattr(other, what)
-            if what == "beta" and not (a and b):
-                continue  # a base or an unconstrained oracle has no temperature
             if what == "data":
                 a, b = a[:12], b[:12]
-            if a != b:
-                problems.append(
-                    f"{first.name!r} ({first.run}) and {other.name!r} ({other.run}) differ in {what}: {a} and {b}; "
-                    "fronts are compared on the same terms only: evaluate both runs alike."
-                )
+            problems.append(
+                f"{first.name!r} ({first.run}) and {other.name!r} ({other.run}) differ in {what}: {a} and {b}; "
+                "fronts are compared on the same terms only: evaluate both runs alike."
+            )
     if problems:
         raise ConfigError(problems)
 
