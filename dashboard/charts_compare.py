@@ -94,6 +94,7 @@ def overlay_figure(
     }
     if owned is not None:
         traces += _strip(*owned, x, y)
+        layout["barmode"] = "overlay"
         layout["xaxis"]["anchor"] = "y2"
         layout["yaxis"]["domain"] = [STRIP + 0.035, 1]
         layout["yaxis2"] = {
@@ -213,7 +214,7 @@ def _strip(owned: Stretches, entrants: Sequence[Entrant], x: str, y: str) -> lis
 
 def cost_figure(entrants: Sequence[Entrant], judged: Mapping[str, Judged] | None = None) -> Figure:
     """Training seconds (logarithmic) against hypervolume; what was not trained is a dotted line across."""
-    traces, costs, values = [], [], []
+    traces, costs, values, notes = [], [], [], []
     for entrant in reversed(entrants):
         volume = entrant.hypervolume
         if not math.isfinite(volume):
@@ -227,11 +228,12 @@ def cost_figure(entrants: Sequence[Entrant], judged: Mapping[str, Judged] | None
             values += [span.low, span.high] if span else []
         elif not entrant.trained:
             traces.append(_cost_line(entrant, volume))
+            notes.append(_level_name(entrant, volume))
     low, high = (min(costs) / 2.2, max(costs) * 2.2) if costs else (1.0, 100.0)
     for trace in traces:
         if trace["mode"] == "lines":
             trace["x"] = [low, math.sqrt(low * high), high]
-    ticks = [s for s in SECONDS if low <= s <= high] or [round(math.sqrt(low * high), 2)]
+    ticks: list[float] = [s for s in SECONDS if low <= s <= high] or [round(math.sqrt(low * high), 2)]
     real = [v for v in values if math.isfinite(v)]
     layout = {
         **frame(),
@@ -240,6 +242,7 @@ def cost_figure(entrants: Sequence[Entrant], judged: Mapping[str, Judged] | None
         "hoverlabel": {"align": "left"},
         "showlegend": False,
         "dragmode": "pan",
+        "annotations": notes,
         "xaxis": {
             **axis("← training time"), "type": "log", "range": [math.log10(low), math.log10(high)],
             "tickvals": ticks, "ticktext": [_duration(s) for s in ticks],
@@ -255,7 +258,7 @@ def _cost_point(entrant: Entrant, volume: float, span: Any) -> dict[str, Any]:
     cost = f"{front.seconds:,.0f} s of training, {front.models:,} model{'s' if front.models != 1 else ''}"
     said = [f"<b>{safe(front.name, 48)}</b>", f"hypervolume {words.volume(volume)}", cost]
     if span is not None:
-        said.insert(2, f"95 %: {words.volume(span.low)} to {words.volume(span.high)}")
+        said.insert(2, f"95 %: {words.volume(span.low, 3)} to {words.volume(span.high, 3)}")
     if front.parameters:
         said.append(f"{front.parameters:,} parameters")
     trace: dict[str, Any] = {
@@ -295,6 +298,13 @@ def _cost_line(entrant: Entrant, volume: float) -> dict[str, Any]:
         "line": {"color": style.colour, "dash": "dot", "width": 1.5},
         "marker": {"symbol": style.symbol, "color": style.colour},
     }
+
+
+def _level_name(entrant: Entrant, volume: float) -> dict[str, Any]:
+    return {
+        "xref": "paper", "x": 0.5, "y": round(volume, 9), "xanchor": "center", "yanchor": "bottom", "showarrow": False,
+        "text": safe(entrant.front.name, 40), "font": {"size": 12}, "borderpad": 1,
+    }  # fmt: skip
 
 
 def _duration(value: float) -> str:
@@ -365,7 +375,7 @@ def _parallel_trace(
         "marker": {
             "symbol": style.symbol, "size": 6, "color": style.colour, "line": {"color": style.colour, "width": 1},
         },
-        "opacity": 0.75,
+        "opacity": 0.75 if entrant.trained else 0.4,
         "connectgaps": False,
     }  # fmt: skip
 
@@ -391,11 +401,13 @@ def pairs_figure(entrants: Sequence[Entrant], names: Sequence[str], ranges: np.n
         across, up = place + 1, cells + 1 - place
         layout[f"xaxis{last}"] = {
             **axis(safe(names[across], 14), 4), "domain": [start, start + side], "range": padded(ranges[across]),
-            "nticks": 3, "tickformat": ".2f", "anchor": "y", "fixedrange": True,
+            "nticks": 4, "tickformat": ".1f", "anchor": "y", "fixedrange": True,
+            "showline": True, "linecolor": GRID,
         }  # fmt: skip
         layout[f"yaxis{last}"] = {
             **axis(safe(names[up], 14), 6), "domain": [start, start + side], "range": padded(ranges[up]),
-            "nticks": 3, "tickformat": ".2f", "anchor": "x", "fixedrange": True,
+            "nticks": 4, "tickformat": ".1f", "anchor": "x", "fixedrange": True,
+            "showline": True, "linecolor": GRID,
         }  # fmt: skip
     traces = []
     for entrant in reversed(entrants):
@@ -444,18 +456,19 @@ def triangle_figure(
     traces[0]["name"] = safe(title, 48)
     if len(finite):
         traces.append(_ring(weights[int(np.nanargmax(values))], said[int(np.nanargmax(values))]))
+    traces.append(_corners(objectives))
     sides = {
         f"{letter}axis": {
-            "title": {"text": f"only<br>{safe(n, 16)}" if letter == "a" else f"only {safe(n, 16)}"},
+            "title": {"text": " "},
             "gridcolor": GRID, "linecolor": NEUTRAL, "tickvals": [0.2, 0.4, 0.6, 0.8],
             "tickformat": ".0%", "ticks": "", "showticklabels": False,
         }
-        for letter, n in zip("abc", objectives, strict=True)
+        for letter in "abc"
     }  # fmt: skip
     layout = {
         **frame(),
-        "height": TALL + 40,
-        "margin": {"l": 36, "r": 36, "t": 46, "b": 90, "autoexpand": False},
+        "height": TALL + 50,
+        "margin": {"l": 44, "r": 44, "t": 44, "b": 106, "autoexpand": False},
         "hovermode": "closest",
         "hoverlabel": {"align": "left"},
         "showlegend": False,
@@ -489,7 +502,7 @@ def _dots(
             "colorbar": {
                 "orientation": "h",
                 "x": 0.5,
-                "y": -0.12,
+                "y": -0.13,
                 "yanchor": "top",
                 "thickness": 10,
                 "len": 0.8,
@@ -498,6 +511,25 @@ def _dots(
                 "title": {"text": f"{safe(metric)}, NDCG@{k} →", "side": "bottom"},
             },
         },
+    }
+
+
+def _corners(objectives: Sequence[str]) -> dict[str, Any]:
+    """The corners' names, clear of their dots; an axis title would lie on them."""
+    return {
+        "type": "scatterternary",
+        "mode": "markers+text",
+        "meta": "corners",
+        "name": "",
+        "showlegend": False,
+        "a": [1, 0, 0],
+        "b": [0, 1, 0],
+        "c": [0, 0, 1],
+        "text": [f"only {safe(n, 16)}" for n in objectives],
+        "textposition": ["top center", "bottom center", "bottom center"],
+        "hoverinfo": "skip",
+        "cliponaxis": False,
+        "marker": {"size": LATTICE_SIZE, "opacity": 0},
     }
 
 

@@ -54,8 +54,10 @@ def differences(
     out = {}
     for term in terms:
         there, here = (_said(run, front, term) for run, front in (other, first))
-        if there == here:  # data of one name that are not the same
-            there, here = f"another version of {there}", f"{here} as it is there"
+        if there == here and term == "data":  # of one name, but not the same
+            there, here = f"{there} with other lists or labels", "the same"
+        elif there == here:  # one temperature for another number of objectives, say: the objectives say it all
+            continue
         out[term] = (there, here)
     return out
 

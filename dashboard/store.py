@@ -956,3 +956,11 @@ def tempered_front(live: LiveRun, beta: tuple[float, ...], scale: float, k: int)
         return replace(live._front(live.saved.own, weights, found, scale, k), name="own temperatures", beta=beta)
 
     return live._kept.get(("tempered", beta, scale, k), lambda: live._guarded(make))
+
+
+def mean_change(now: ParetoFront, then: ParetoFront, live: LiveRun) -> Interval | None:
+    """The interval of the change in the main objective, averaged over the points of each front, paired over lists."""
+    if now.per_query is None or then.per_query is None:
+        return None
+    main = [f.per_query[:, :, :1].swapaxes(0, 1) for f in (now, then) if f.per_query is not None]  # (q, p, 1)
+    return paired(_means(main[0]), _means(main[1]), live.table.bootstrap)[0]

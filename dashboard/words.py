@@ -146,11 +146,11 @@ TERM_WORDS = {
 MEASURABLE_ALIKE = {"split", "k", "scale"}  # `hyperdpo evaluate` can put these right
 
 
-def volume(value: float | None) -> str:
-    """A hypervolume, which may be very small in many objectives: `0.0309`, `0.000958`."""
+def volume(value: float | None, digits: int = 4) -> str:
+    """A hypervolume, which may be very small in many objectives: `0.03086`, `0.0009583`."""
     if value is None or not math.isfinite(value):
         return "–"
-    return f"{value:.4f}" if abs(value) >= 0.01 else f"{value:.3g}"
+    return f"{value:#.{digits}g}"
 
 
 def temperatures(beta: Sequence[float]) -> str:
@@ -230,8 +230,8 @@ def owner_sentence(found: Stretches, entrants: Sequence[Entrant], x: str, y: str
     if len(real) == 1 and len(entrants) > 1:
         said = f"{real[0][2]} gives the most {y} at every level of {x}"
     else:
-        parts = [f"{name} on {100 * share:.0f} %" for share, _, name in real]
-        said = f"Along the joint front from most {y} to most {x}, who gives the most {y}: {listed(parts)} of it"
+        parts = [f"{name} leads on {100 * share:.0f} %" for share, _, name in real]
+        said = f"Along the joint front from most {y} to most {x}, {listed(parts)} of the way"
     known = not bool(np.isnan(found.sure).any())
     if len(entrants) < 2 or not known:
         return said + "."
@@ -270,3 +270,57 @@ def cost_sentence(entrants: Sequence[Entrant]) -> str:
         f"{capital(cheap.front.name)} reaches {reached:.0f} % of {best.front.name}'s hypervolume; "
         f"{best.front.name} trains {times:.1f} times as long."
     )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Temperature
+
+C_MEANS = (
+    "c says how far the finished model may go from the ranking it started from. Bolder (small c): it follows the "
+    "objectives and gives up more of the base. Closer to the base (large c): it changes little. Nothing is trained "
+    "again: the difference from the base is divided by c."
+)
+OWN_MEANS = (
+    "As multiples of the temperature each objective was trained at. A small one lets its objective pull the ranking "
+    "far from the base, a large one holds it back. The dashed front is what the model then gives, without training."
+)
+
+
+def temperature_sentence(now: ParetoFront, trained: ParetoFront, base: ParetoFront, change: Interval | None) -> str:
+    """What this c means beside c = 1: how much of the trade-off space, and what of the main objective is kept."""
+    kept = f"keeps {100 * now.main_mean / base.main_mean:.0f} % of the base's {now.main}" if base.main_mean > 0 else ""
+    if now.scale == trained.scale:
+        return f"At c = {now.scale:g}, as trained, the model {kept} on average over the front."
+    where = "bolder than trained" if now.scale < trained.scale else "closer to the base than trained"
+    said = f"At c = {now.scale:g}, {where}, the model {kept} on average over the front"
+    return f"{said} ({_main_change(change, trained.main_mean)} from c = 1){_volume_change(now, trained, 'as trained')}."
+
+
+def own_sentence(
+    own: ParetoFront, now: ParetoFront, objectives: Sequence[str], factors: Sequence[float], change: Interval | None
+) -> str:
+    """What each objective's own temperature does, beside one temperature at the same c."""
+    held = [f"{n} {v:g}" for n, v in zip(objectives, factors, strict=True) if v != 1]
+    main = _main_change(change, now.main_mean)
+    return (
+        f"With own temperatures ({listed(held)}), {now.main} against one temperature at the same c: {main}"
+        f"{_volume_change(own, now, 'there')}."
+    )
+
+
+def _main_change(change: Interval | None, origin: float) -> str:
+    if change is None or not (math.isfinite(change.low) and origin > 0):
+        return "change unknown"
+    mean, low, high = (signed(100 * v / origin) for v in (change.mean, change.low, change.high))
+    if change.low <= 0 <= change.high:
+        return f"{SAME}; 95 %: {low} to {high} %"
+    return f"{mean} %, within {low} to {high} %"
+
+
+def _volume_change(now: ParetoFront, then: ParetoFront, where: str) -> str:
+    if np.isnan(now.auxiliary).any() or np.isnan(then.auxiliary).any() or then.hypervolume <= 0:
+        return ""
+    by = 100 * (now.hypervolume / then.hypervolume - 1)
+    if abs(by) < 0.05:
+        return f", and its front covers as much of the trade-off space as {where}"
+    return f", and its front covers {abs(by):.1f} % {'more' if by > 0 else 'less'} of the trade-off space than {where}"

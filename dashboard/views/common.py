@@ -45,14 +45,15 @@ def _inside(take: Take, key: str) -> None:
                     key=f"{key}.{title}.{kind}",
                 )  # fmt: skip
         st.caption("The chart as it stands")
-        which = next(iter(take.figures))
+        which: str = next(iter(take.figures))
         if len(take.figures) > 1:
-            which = st.selectbox("Chart", list(take.figures), key=f"{key}.which", label_visibility="collapsed")
-        kind = st.segmented_control(
+            picked = st.selectbox("Chart", list(take.figures), key=f"{key}.which", label_visibility="collapsed")
+            which = picked or which
+        form = st.segmented_control(
             "Format", ["PNG", "SVG", "PDF", "HTML"], key=f"{key}.kind", label_visibility="collapsed"
         )
-        if kind is not None:
-            _picture(take, which, kind)
+        if form is not None:
+            _picture(take, which, form)
 
 
 def _picture(take: Take, which: str, kind: str) -> None:

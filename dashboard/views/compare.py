@@ -253,8 +253,9 @@ def _page(what: Comparison, labels: Sequence[str], notes: Sequence[str], refused
         legend, chart, meaning = st.container(), st.empty(), st.container()
     figure, alt, said = _main_chart(what, surface)
     chart.plotly_chart(Ready(figure), config=PLAIN_CONFIG, alt=alt, key="compare.main")
-    with legend:
-        st.html(blocks.legend(charts.legend(what.plane())))
+    if what.shown.view != "triangle":
+        with legend:
+            st.html(blocks.legend(charts.legend(what.plane())))
     with meaning:
         st.html("".join(f'<p class="hx-small">{escape(line)}</p>' for line in said))
     with right:
@@ -286,9 +287,9 @@ def _controls(what: Comparison, labels: Sequence[str]) -> None:
     )  # fmt: skip
     names = {e.key: e.front.name for e in what.everyone}
     chosen(
-        st.multiselect, "Fronts", "compare.fronts", [e.key for e in what.entrants],
+        st.pills, "Fronts", "compare.fronts", [e.key for e in what.entrants],
         lambda v: _change(off=tuple(k for k in names if k not in v)), list(names),
-        format_func=lambda key: names.get(key, key),
+        format_func=lambda key: names.get(key, key), selection_mode="multi",
         help="Take one out of the picture, or put it back. The axes stand still.",
     )  # fmt: skip
     chosen(
@@ -307,7 +308,7 @@ def _tools(what: Comparison) -> _Surface | None:
     """The row above the chart. Gives the triangle's surface, where it is shown."""
     shown, m = what.shown, len(what.names) - 1
     views = [v for v in VIEW_NAMES if m == 3 or (m > 2 and v != "triangle")] if m > 2 else ["plane"]
-    kind, first, second, away = st.columns([2.6, 1.7, 1.7, 1.1], vertical_alignment="bottom")
+    kind, first, second, away = st.columns([3.2, 1.5, 1.5, 1.1], vertical_alignment="bottom")
     with kind:
         if len(views) > 1:
             chosen(
