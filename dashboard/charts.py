@@ -86,6 +86,16 @@ def objective_colour(index: int) -> str:
     return NEUTRAL if index < 0 else OBJECTIVE_COLOURS[index % len(OBJECTIVE_COLOURS)]
 
 
+def channels(colour: str) -> list[int]:
+    """Red, green and blue of a colour written with six digits, 0 to 255."""
+    return [int(colour[s : s + 2], 16) for s in (1, 3, 5)]
+
+
+def faint(colour: str, opacity: float) -> str:
+    """The colour, see-through."""
+    return f"rgba({','.join(map(str, channels(colour)))},{opacity:g})"
+
+
 def safe(text: str, longest: int = LONGEST_NAME) -> str:
     """Text from data for a label: shortened, then escaped."""
     text = " ".join(text.split())

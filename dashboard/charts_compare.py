@@ -21,6 +21,7 @@ from dashboard.charts import (
     Figure,
     Look,
     axis,
+    faint,
     frame,
     look,
     number,
@@ -136,7 +137,7 @@ def _front_trace(entrant: Entrant, names: Sequence[str], i: int, j: int, judged:
     if judged is not None:
         for name, column in (("error_x", i), ("error_y", j)):
             trace[name] = _errors(front.ndcg[:, column], judged.low[:, column], judged.high[:, column], order, steps)
-            trace[name]["color"] = _thin(style.colour, INTERVAL_OPACITY)
+            trace[name]["color"] = faint(style.colour, INTERVAL_OPACITY)
     return trace
 
 
@@ -167,11 +168,6 @@ def _with_interval(text: str, judged: Judged | None, point: int, i: int, j: int)
     return f"{text}<br>95 %: {spans[0]} across, {spans[1]} up"
 
 
-def _thin(colour: str, opacity: float) -> str:
-    red, green, blue = (int(colour[s : s + 2], 16) for s in (1, 3, 5))
-    return f"rgba({red},{green},{blue},{opacity:g})"
-
-
 def _strip(owned: Stretches, entrants: Sequence[Entrant], x: str, y: str) -> list[dict[str, Any]]:
     """One bar a stretch, in its owner's colour; hatched and pale where the samples do not agree."""
     sure = (owned.sure >= SURE) | np.isnan(owned.sure)
@@ -199,7 +195,7 @@ def _strip(owned: Stretches, entrants: Sequence[Entrant], x: str, y: str) -> lis
             "textposition": "none",
             "hovertemplate": "%{text}<extra></extra>",
             "marker": {
-                "color": style.colour if certain else _thin(style.colour, 0.28),
+                "color": style.colour if certain else faint(style.colour, 0.28),
                 "line": {"width": 0},
                 "pattern": {"shape": "" if certain else "/", "fgcolor": style.colour, "size": 5, "solidity": 0.25},
             },

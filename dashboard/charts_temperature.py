@@ -18,6 +18,8 @@ from dashboard.charts import (
     SEQUENTIAL,
     Figure,
     axis,
+    channels,
+    faint,
     frame,
     number,
     padded,
@@ -40,13 +42,9 @@ def scale_colour(scale: float, low: float, high: float) -> str:
     i = min(int(place), len(SEQUENTIAL) - 2)
     mixed = [
         round(a + (place - i) * (b - a))
-        for a, b in zip(_channels(SEQUENTIAL[i]), _channels(SEQUENTIAL[i + 1]), strict=True)
+        for a, b in zip(channels(SEQUENTIAL[i]), channels(SEQUENTIAL[i + 1]), strict=True)
     ]
     return "#" + "".join(f"{v:02X}" for v in mixed)
-
-
-def _channels(colour: str) -> list[int]:
-    return [int(colour[s : s + 2], 16) for s in (1, 3, 5)]
 
 
 def family_figure(
@@ -199,7 +197,7 @@ def sweep_figure(
         {
             "type": "scatter", "mode": "lines", "meta": "band", "name": "lowest to highest over the front",
             "x": scales + scales[::-1], "y": [*map(number, sweep.high), *map(number, sweep.low[::-1])],
-            "fill": "toself", "fillcolor": "rgba(0,114,178,0.16)", "line": {"width": 0, "color": colour},
+            "fill": "toself", "fillcolor": faint(colour, 0.16), "line": {"width": 0, "color": colour},
             "hoverinfo": "skip",
         },
         _swept(scales, sweep.mean, "main", f"mean {main}", "y", colour),

@@ -43,9 +43,9 @@ from hyperdpo.errors import HyperDPOError
 from hyperdpo.front import ParetoFront
 
 FAMILY = (0.25, 0.5, 1.0, 2.0, 4.0, 10.0)
-SCALES = tuple(clean_scale(10 ** (s / SCALE_STEPS)) for s in range(-SCALE_STEPS, SCALE_STEPS + 1))
 SWEEP = tuple(clean_scale(10 ** (s / 10)) for s in range(-10, 11))
 POLL_SECONDS = 0.4
+SAME_SCALE = 0.012  # a quarter of the slider's step: nearer values of c are one stop
 PLAIN_CONFIG = {**PLOT_CONFIG, "displayModeBar": False}
 
 
@@ -70,6 +70,17 @@ def render() -> None:
 
 # ---------------------------------------------------------------------------------------------------------------------
 # State
+
+
+def stops(*exact: float) -> list[float]:
+    """The slider's values of c: even steps of its logarithm, with those of the family and `exact` ones as they are."""
+    out = sorted({*exact, *(c for c in FAMILY if not any(abs(c / e - 1) < SAME_SCALE for e in exact))})
+    kept = tuple(out)
+    for s in range(-SCALE_STEPS, SCALE_STEPS + 1):
+        c = clean_scale(10 ** (s / SCALE_STEPS))
+        if not any(abs(c / e - 1) < SAME_SCALE for e in kept):
+            out.append(c)
+    return sorted(out)
 
 
 def _take_own(saved: Saved) -> None:
@@ -246,10 +257,9 @@ def _page(heat: Heat, saved: Saved) -> None:
 
 
 def _slider(scale: float) -> None:
-    options = sorted({*SCALES, scale})
     chosen(
         st.select_slider, "How far from the base: bolder ← c → closer to the base", "heat.c", scale, _set_scale,
-        options, format_func=lambda v: f"{v:g}",
+        stops(scale), format_func=lambda v: f"{v:g}",
         help="c = 1 is as trained. It moves the finished model; nothing is trained again.",
     )  # fmt: skip
 
@@ -298,7 +308,7 @@ def _advanced(heat: Heat, saved: Saved) -> None:
                 value = own[i] if own else 1.0
                 chosen(
                     st.select_slider, _plain_markdown(name), f"heat.own.{i}", value, partial(_set_own, saved, i),
-                    sorted({*SCALES, value}), format_func=lambda v: f"{v:g}",
+                    stops(value), format_func=lambda v: f"{v:g}",
                     help="Left: this objective may pull the ranking further from the base. Right: less. Only the "
                     "ratios between objectives change the shape of the front; c moves all of them together.",
                 )  # fmt: skip

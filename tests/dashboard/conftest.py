@@ -19,12 +19,14 @@ CI = os.environ.get("CI", "").lower() == "true"
 
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that is not the repository, with runs/small, small-ls (its baseline), broken, and orphan (no data)."""
+    """A folder that is not the repository, with runs/small, small-ls (its baseline), small-film (another network on the
+    same base), small-k5 (the same measured at another k), broken, and orphan (no data)."""
     from dataclasses import replace
 
     from hyperdpo.methods import MethodConfig
     from hyperdpo.rank.demo import make_demo
     from hyperdpo.rank.evaluate import evaluate_run
+    from hyperdpo.rank.run import RankRun
     from hyperdpo.rank.train import RankConfig, train
     from hyperdpo.training import FitConfig
 
@@ -39,6 +41,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "runs" / "broken" / "front.json").write_text('{"format": "hyperdpo-front", "fronts": [{"name": ')
     orphan = _copy(folder / "runs" / "small", folder / "runs" / "orphan")
     _without_data(orphan)
+    film = train(data, replace(config, fit=FitConfig(epochs=1), parametrisation="film"), folder / "runs" / "small-film")
+    evaluate_run(film, data, save=True)
+    other_k = RankRun(_copy(folder / "runs" / "small-film", folder / "runs" / "small-k5"))
+    evaluate_run(other_k, data, k=5, save=True)
     return folder
 
 
@@ -84,13 +90,18 @@ def browser() -> Iterator[Any]:
         yield started
 
 
+def probing(message: Any) -> bool:
+    """Whether it is Streamlit, opened at a view's own address, feeling for its server under that address first."""
+    return "/_stcore/" in message.location.get("url", "") and "404" in message.text
+
+
 @pytest.fixture
 def page(browser: Any) -> Iterator[Any]:
     """A fresh page at 1440 x 900; it fails the test if the console has said an error."""
     context = browser.new_context(viewport={"width": 1440, "height": 900})
     opened = context.new_page()
     errors: list[str] = []
-    opened.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
+    opened.on("console", lambda m: errors.append(m.text) if m.type == "error" and not probing(m) else None)
     opened.on("pageerror", lambda e: errors.append(str(e)))
     yield opened
     context.close()
