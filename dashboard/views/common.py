@@ -10,6 +10,7 @@ import streamlit as st
 
 from dashboard import export
 from dashboard.charts import Figure
+from dashboard.state import Key
 from dashboard.views.explore import friendly
 
 
@@ -78,7 +79,19 @@ def chosen(
 ) -> None:
     """A widget whose value is kept elsewhere: it is told `value`, and `keep` hears every change of it."""
     st.session_state[key] = value
-    widget(label, *args, key=key, on_change=lambda: keep(st.session_state[key]), **rest)
+
+    def changed() -> None:
+        # A change may come from a browser that has not yet heard of the address the last run wrote. That older address
+        # is no wish to go back, which would undo the change.
+        st.session_state[Key.URL], st.session_state[Key.COMPARED_URL] = st.query_params.to_dict(), address()
+        keep(st.session_state[key])
+
+    widget(label, *args, key=key, on_change=changed, **rest)
+
+
+def address() -> dict[str, list[str]]:
+    """The address' parameters, repeated ones included."""
+    return {k: st.query_params.get_all(k) for k in st.query_params}
 
 
 def many(values: Sequence[str], options: Sequence[str]) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from html import escape
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import streamlit as st
@@ -16,7 +17,7 @@ from dashboard.blocks_compare import comparison_table
 from dashboard.readings import Curve, Entrant, Judged
 from dashboard.state import Comparing, Key, quoted, read_comparing, write_comparing
 from dashboard.store import Job, Saved
-from dashboard.views.common import Take, chosen, downloads, many
+from dashboard.views.common import Take, address, chosen, downloads, many
 from dashboard.views.explore import (
     PLOT_CONFIG,
     QUICK_SECONDS,
@@ -63,7 +64,7 @@ def render() -> None:
 def _wanted(labels: Sequence[str]) -> tuple[Comparing, list[str]]:
     """What the URL asks for where it has just been opened or gone back to; else what the session kept."""
     s = st.session_state
-    url = {k: st.query_params.get_all(k) for k in st.query_params}
+    url = address()
     if url and url != s.get(Key.COMPARED_URL):
         shown, notes = read_comparing(url)
         return shown, list(notes)
@@ -146,9 +147,9 @@ def _change(**changes: Any) -> None:
 
 def _write_url(shown: Comparing) -> None:
     wanted = write_comparing(shown)
-    if {k: st.query_params.get_all(k) for k in st.query_params} != wanted:
-        st.query_params.from_dict(wanted)
     st.session_state[Key.COMPARED_URL] = wanted
+    if address() != wanted:
+        st.query_params.from_dict(wanted)
 
 
 @dataclass(frozen=True, eq=False)
@@ -286,8 +287,10 @@ def _controls(what: Comparison, labels: Sequence[str]) -> None:
         "objectives, split, k or temperature are left out, with the reason.",
     )  # fmt: skip
     names = {e.key: e.front.name for e in what.everyone}
+    # A widget of its own for every set of fronts: pills lose the first click after their options have changed.
+    key = f"compare.fronts.{crc32(repr(list(names)).encode())}"
     chosen(
-        st.pills, "Fronts", "compare.fronts", [e.key for e in what.entrants],
+        st.pills, "Fronts", key, [e.key for e in what.entrants],
         lambda v: _change(off=tuple(k for k in names if k not in v)), list(names),
         format_func=lambda key: names.get(key, key), selection_mode="multi",
         help="Take one out of the picture, or put it back. The axes stand still.",

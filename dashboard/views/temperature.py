@@ -104,9 +104,9 @@ def _keep_own(saved: Saved, own: tuple[float, ...] | None) -> None:
 
 def _write_url(saved: Saved) -> None:
     wanted = _url() | write_own(_own(saved))
+    st.session_state[Key.URL] = wanted
     if st.query_params.to_dict() != wanted:
         st.query_params.from_dict(wanted)
-    st.session_state[Key.URL] = wanted
 
 
 def _set_scale(scale: float) -> None:

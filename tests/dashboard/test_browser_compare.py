@@ -52,6 +52,11 @@ def fronts(page: Any) -> set[str]:
     return {meta.split("|", 1)[1] for meta in drawn(page, MAIN) if meta.startswith("front|")}
 
 
+def idle(page: Any) -> None:
+    """Until the script has run through: what it replaces as it runs would swallow a click."""
+    page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]').wait_for(timeout=PATIENCE)
+
+
 def addressed(page: Any) -> dict[str, list[str]]:
     from urllib.parse import parse_qs, urlsplit
 
@@ -69,6 +74,7 @@ def choose(page: Any, label: str, option: str) -> None:
         page.get_by_test_id("stSidebar").get_by_label(label, exact=True)
     ).first.click()
     page.get_by_role("option", name=option, exact=True).click()
+    idle(page)
 
 
 # --- Compare ----------------------------------------------------------------------------------------------------------
@@ -121,19 +127,21 @@ def test_runs_fronts_yardstick_and_intervals_by_their_controls(page: Any, app: A
     page.locator(".st-key-compare-runs input").click()
     page.get_by_role("option", name="small-film").click()
     until(page, lambda: FILM in fronts(page))
-    assert addressed(page)["runs"] == ["small", "small-film"]
+    until(page, lambda: addressed(page)["runs"] == ["small", "small-film"])
     page.keyboard.press("Escape")
+    page.get_by_role("listbox").wait_for(state="detached", timeout=PATIENCE)
+    idle(page)
     page.get_by_test_id("stSidebar").get_by_role("button", name="DPO-LS", exact=True).click()
     until(page, lambda: LS not in fronts(page))
-    assert addressed(page)["off"] == [LS]
+    until(page, lambda: addressed(page).get("off") == [LS])
     assert page.locator(f'tr[data-front="{LS}"]').count() == 0
     choose(page, "Better than", "HyperDPO (film)")
     page.get_by_text("better than HyperDPO (film)?").wait_for(timeout=PATIENCE)
-    assert addressed(page)["vs"] == [FILM]
+    until(page, lambda: addressed(page)["vs"] == [FILM])
     assert drawn(page, MAIN)[f"front|{OURS}"]["errors"]
     page.get_by_text("95 % intervals").click()
     until(page, lambda: not drawn(page, MAIN)[f"front|{OURS}"]["errors"])
-    assert addressed(page)["ci"] == ["0"]
+    until(page, lambda: addressed(page).get("ci") == ["0"])
 
 
 def test_axes_views_and_triangle_and_the_address_restores_them(page: Any, app: App) -> None:
