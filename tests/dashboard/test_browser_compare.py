@@ -293,6 +293,40 @@ def test_axes_k_and_run_and_the_address_restores_the_temperature(page: Any, app:
     until(page, lambda: parameters(page)["run"] == "small-film" and parameters(page)["c"] == "1")
 
 
+def test_a_temperature_for_each_objective_where_the_run_cannot_is_a_sentence(page: Any, app: App) -> None:
+    open_heat(page, app, "run=small-ls&own=1,2,0.5")
+    page.get_by_text("This run has one model per weight").wait_for(timeout=PATIENCE)
+    assert "own" not in drawn(page, HEAT)
+    page.get_by_role("button", name="One temperature for all").click()
+    until(page, lambda: "own" not in parameters(page))
+    page.get_by_text("This run has one model per weight").wait_for(state="detached", timeout=PATIENCE)
+
+
+def test_a_temperature_for_each_objective_by_its_sliders(page: Any, app: App, model: LiveModel) -> None:
+    pytest.importorskip("hyperdpo.implicit", reason="needs the mixture's implicit solution")
+    open_heat(page, app, "run=small&x=clicks&y=quality&c=2")
+    page.get_by_text("A temperature for each objective").click()
+    slider = page.locator('[class*="st-key-heat-own-1"]').get_by_role("slider")
+    slider.focus()
+    page.keyboard.press("ArrowRight")
+    until(page, lambda: parameters(page).get("own", "").count(",") == 2)
+    beta = [float(v) for v in parameters(page)["own"].split(",")]
+    assert beta[0] == beta[2] == 1.0 < beta[1]
+    residuals = model.grid_residuals(11, beta=beta)  # type: ignore[call-arg]
+    expected = front_ndcg(model.table, residuals, scale=2.0, k=10).nanmean(1).numpy()
+
+    def shown() -> bool:
+        found = drawn(page, HEAT).get("own", {"x": []})["x"]
+        return bool(found) and all(np.abs(expected[:, 1] - x).min() < 2e-3 for x in found)
+
+    until(page, shown)
+    page.get_by_text(f"own temperatures (quality {beta[1]:g})").wait_for(timeout=PATIENCE)
+    address = parameters(page)
+    page.reload()
+    until(page, shown)
+    assert parameters(page) == address
+
+
 def test_downloads_of_the_temperature_view(page: Any, app: App, tmp_path: Path) -> None:
     open_heat(page, app, "run=small")
     rows = take(page, tmp_path, "Table, CSV", None).decode().splitlines()

@@ -15,6 +15,7 @@ from dashboard.readings import Curve, Reading
 from dashboard.state import Choice
 from hyperdpo.front import ParetoFront
 from hyperdpo.intervals import Interval
+from hyperdpo.methods import METHODS
 
 HERE = Path(charts.__file__).parent
 NASTY = "<img src=x onerror=alert(1)> & a very long name that goes on and on"
@@ -117,7 +118,7 @@ def test_points_beaten_in_the_plane_are_faded_and_not_joined() -> None:
 
 
 def test_methods_differ_in_colour_marker_and_dash() -> None:
-    looks = [charts.LOOKS[m] for m in ("hyperdpo", "dpo-ls", "oracle", "oracle-unconstrained", "base")]
+    looks = [charts.LOOKS[m] for m in (*METHODS, "oracle", "oracle-unconstrained", "base")]
     assert len({x.colour for x in looks}) == len({x.symbol for x in looks}) == len(looks)
     assert len({x.dash for x in looks[:3]}) == 3
     assert charts.look("some-new-method") == charts.look("some-new-method")
