@@ -42,8 +42,8 @@ class Look:
     size: float
 
 
-# Okabe and Ito's blue, vermillion, green, purple and orange; the rest were searched for, to be as far from these and from
-# each other in CIE Lab, for colour-blind eyes too, as the first five allow (7).
+# Okabe and Ito's blue, vermillion, green, purple and orange; the rest were searched for, to be as far from these and
+# from each other in CIE Lab, for colour-blind eyes too, as the first five allow (7).
 LOOKS = {
     "hyperdpo": Look("#0072B2", "circle", "solid", 2.5, 9),
     "dpo-ls": Look("#D55E00", "square", "dash", 1.5, 7),
@@ -147,7 +147,8 @@ def front_figure(
 
 SIGNS = {"circle": "●", "square": "■", "triangle-up-open": "△", "diamond-open": "◇", "x-thin": "✕", "diamond": "◆",
     "circle-open": "○", "circle-open-dot": "⊙", "circle-dot": "◉", "square-open": "□", "square-open-dot": "⊡",
-    "square-dot": "▣", "triangle-down": "▼", "pentagon": "⬟", "hexagon": "⬢", "triangle-left": "◀", "cross-thin": "+"}  # fmt: skip
+    "square-dot": "▣", "triangle-down": "▼", "pentagon": "⬟", "hexagon": "⬢", "triangle-left": "◀",
+    "cross-thin": "+"}  # fmt: skip
 
 
 @dataclass(frozen=True)

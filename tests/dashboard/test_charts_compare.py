@@ -368,6 +368,8 @@ def test_the_table_says_who_is_better_and_what_cannot_be_told(everyone: tuple[En
     assert ">11<" in rows["one-ls: DPO-LS"]
     assert "40 s" in rows["one-ls: DPO-LS"]
     assert "cannot be told" in rows["two: Ours"]
+    unknown = blocks_compare.comparison_table(everyone, {everyone[0].key: judged(everyone[0])}, ls)
+    assert "cannot be told" in unknown.split(f'data-front="{everyone[0].key}"')[1].split("</tr>")[0]
 
 
 def test_rows_for_csv_and_json_are_plain_and_say_nothing_where_there_is_nothing(everyone: tuple[Entrant, ...]) -> None:
