@@ -73,7 +73,7 @@ class ParetoFront:
 
     Attributes:
         name: what people read, such as `HyperDPO (mixture)`.
-        method: `hyperdpo`, `dpo-ls`, `base`, `oracle`, `oracle-unconstrained`.
+        method: one of `methods.METHODS`, or `base`, `oracle`, `oracle-unconstrained`.
         main: name of the main objective.
         objectives: names of the m auxiliary objectives.
         weights: (p, m), or (p, 0) for a point that has no weights (the base).

@@ -24,6 +24,7 @@ METHODS: tuple[str, ...] = get_args(MethodName)
 TREES = ("lambdamart", "label-aggregation")  # LightGBM models rather than networks
 CONDITIONED = ("hyperdpo", "hypernetwork")  # one network that takes w
 EVERY_WEIGHT = (*CONDITIONED, "dpo-soup")  # answers any w, and not only those it was trained for
+GENERATOR_WIDTH = 64
 SEVERAL = ("dpo-soup", "mo-dpo", "hypernetwork", "label-aggregation")  # of no use with one objective
 MOST_BETA_RANGE = 100.0
 VALIDATION_SEED = 7  # of the temperatures a temperature-conditioned network is validated at
@@ -63,6 +64,7 @@ class MethodConfig:
         points: size of the grid that is validated on and, for one model per weight, trained at.
         beta_range: r >= 1: a temperature-conditioned network draws each beta_j log-uniformly from [1/r, r] times the
             training beta_j.
+        generator_width: hidden width of the MLP that generates a `hypernetwork`'s weights.
     """
 
     method: MethodName = "hyperdpo"
@@ -72,6 +74,7 @@ class MethodConfig:
     penalty_sign: PenaltySign = "toward"
     points: int = DEFAULT_POINTS
     beta_range: float = 4.0
+    generator_width: int = GENERATOR_WIDTH
 
     def __post_init__(self) -> None:
         problems = []
@@ -89,11 +92,19 @@ class MethodConfig:
             problems.append(f"penalty_sign is 'toward' or 'away'; got {self.penalty_sign!r}.")
         if not 1 <= self.beta_range <= MOST_BETA_RANGE:
             problems.append(f"beta_range is from 1 to {MOST_BETA_RANGE:g}; got {self.beta_range!r}.")
+        if self.generator_width < 1:
+            problems.append(f"generator_width is 1 or more; got {self.generator_width!r}.")
+        if self.generator_width != GENERATOR_WIDTH and self.method != "hypernetwork":
+            problems.append(f"{self.method} has no generator; generator_width is for hypernetwork: leave it out.")
+        if self.penalty and self.method in ("mo-dpo", *TREES):
+            problems.append(f"{self.method} has no alignment penalty; got lambda {self.penalty!r}: leave it out.")
         if problems:
             raise ConfigError(problems)
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Plain values for JSON; the generator's width where there is a generator."""
+        without = () if self.method == "hypernetwork" else ("generator_width",)
+        return {key: value for key, value in asdict(self).items() if key not in without}
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ class FitResult:
         return asdict(self)
 
 
-class _Stop:
+class Stop:
     """Set by Ctrl-C or SIGTERM; fit() then saves at the next step and raises Interrupted."""
 
     def __init__(self, world: int) -> None:
@@ -118,8 +118,9 @@ class _Stop:
 
 
 @contextmanager
-def _listening(world: int) -> Iterator[_Stop]:
-    stop = _Stop(world)
+def listening(world: int) -> Iterator[Stop]:
+    """Take Ctrl-C and SIGTERM as a wish to stop for the time of a training, in the main thread."""
+    stop = Stop(world)
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
@@ -236,7 +237,7 @@ def fit(
             f"{progress.step}. " + ("Its state is saved; the same command with --resume goes on." if state else "")
         )
 
-    with _listening(world) as stop:
+    with listening(world) as stop:
         saved = started = time.monotonic()
         before, cpu_before, cpu_started = progress.seconds, progress.cpu_seconds, time.process_time()
         while progress.epoch < config.epochs and progress.epoch - progress.best_epoch <= config.patience:

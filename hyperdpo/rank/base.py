@@ -20,9 +20,11 @@ from hyperdpo.losses import listwise_loss
 from hyperdpo.rank.batches import RankBatches, encode_in_chunks
 from hyperdpo.rank.data import ListSet
 from hyperdpo.rank.model import NetConfig, ScoreNet, count_parameters
+from hyperdpo.rank.trees import TreesConfig, boost, dataset
 from hyperdpo.training import FitConfig, FitResult, fit, seed_torch
 
 BASE_NET = NetConfig(width=128, layers=2, heads=4)
+BASE_TREES = TreesConfig(rounds=500, leaves=31)
 BASE_FIT = FitConfig(epochs=40, patience=6, batch_size=32, learning_rate=1e-3)
 KINDS = ("transformer", "lightgbm", "column:NAME", "run:PATH")
 
@@ -178,56 +180,26 @@ def _fit_transformer(
 
 def _fit_lightgbm(train: RankBatches, validation: RankBatches, seed: int) -> Base:
     """LambdaMART on the main label, stopped early on validation NDCG@10. Graded labels only: gains are linear."""
-    import time
-
-    import lightgbm
-
-    started = time.monotonic()
+    both = (train, validation)
+    labels = [_whole_grades(batches) for batches in both]
     parts: list[Any] = []
-    top = 0
-    for batches in (train, validation):
-        lists, (main,) = batches.lists, batches.objectives
-        # Gains, not raw labels: a shift and a direction of `min` hold for every kind of base.
-        labels = lists.unpad(main.gains(lists.pad(lists.labels[:, 0]), lists.mask())).numpy()
-        grades = np.rint(labels).astype(np.int32)
-        if not np.allclose(labels, grades) or grades.max(initial=0) > 10_000:
-            raise ConfigError(
-                "LightGBM's LambdaMART needs whole-number grades from 0 to 10,000 as main label; "
-                f"got values such as {float(labels[~np.isclose(labels, grades)][:1].sum() or labels.max()):g}; "
-                "use --base transformer or round the label."
-            )
-        top = max(top, int(grades.max()))
-        parts.append(
-            lightgbm.Dataset(
-                lists.features.numpy(),
-                grades,
-                group=lists.sizes.numpy(),
-                params={"verbose": -1, "feature_pre_filter": False},
-                reference=parts[0] if parts else None,
-            )
+    for batches, grades in zip(both, labels, strict=True):
+        parts.append(dataset(batches.lists.features, batches.lists, parts[0] if parts else None))
+        parts[-1].set_label(grades)
+    top = int(max(grades.max(initial=0) for grades in labels))
+    trees, result = boost(parts[0], parts[1], top, BASE_TREES, k=10, seed=seed)
+    return Base(kind="lightgbm", trees=trees, seconds=result.seconds)
+
+
+def _whole_grades(batches: RankBatches) -> np.ndarray:
+    """The main label's gains, not its raw labels: a shift and a direction of `min` hold for every kind of base."""
+    lists, (main,) = batches.lists, batches.objectives
+    labels = lists.unpad(main.gains(lists.pad(lists.labels[:, 0]), lists.mask())).numpy()
+    grades: np.ndarray = np.rint(labels).astype(np.int32)
+    if not np.allclose(labels, grades) or grades.max(initial=0) > 10_000:
+        raise ConfigError(
+            "LightGBM's LambdaMART needs whole-number grades from 0 to 10,000 as main label; "
+            f"got values such as {float(labels[~np.isclose(labels, grades)][:1].sum() or labels.max()):g}; "
+            "use --base transformer or round the label."
         )
-    parameters = {
-        "objective": "lambdarank",
-        "metric": "ndcg",
-        "eval_at": [10],
-        "label_gain": list(range(top + 1)),
-        "learning_rate": 0.05,
-        "num_leaves": 31,
-        "min_data_in_leaf": 50,
-        "feature_fraction": 0.7,
-        "bagging_fraction": 0.8,
-        "bagging_freq": 1,
-        "seed": seed,
-        "deterministic": True,
-        "force_row_wise": True,
-        "num_threads": torch.get_num_threads(),
-        "verbose": -1,
-    }
-    trees = lightgbm.train(
-        parameters,
-        parts[0],
-        num_boost_round=500,
-        valid_sets=[parts[1]],
-        callbacks=[lightgbm.early_stopping(30, verbose=False)],
-    )
-    return Base(kind="lightgbm", trees=trees, seconds=time.monotonic() - started)
+    return grades

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from hyperdpo.errors import ConfigError
+from hyperdpo.methods import GENERATOR_WIDTH
 from hyperdpo.rank.model import Answerer, NetConfig, ScoreNet
 
-HIDDEN = 64
 SPREAD = 0.1  # how far a draw of w moves the generated weights at first, against a network's usual initial weights
 
 
@@ -27,7 +27,7 @@ class HyperRanker(Answerer):
         hidden: width of the two hidden layers on w.
     """
 
-    def __init__(self, d: int, m: int, config: NetConfig, *, hidden: int = HIDDEN) -> None:
+    def __init__(self, d: int, m: int, config: NetConfig, *, hidden: int = GENERATOR_WIDTH) -> None:
         super().__init__()
         self.m = m
         self.use_base = config.use_base

@@ -27,15 +27,15 @@ from hyperdpo.weights import check_beta, check_scale, check_weights, parse_beta,
 
 Weights = str | Sequence[float] | Mapping[str, float] | Tensor
 Temperatures = str | float | Sequence[float] | Mapping[str, float]
-SAME_WEIGHTS = 1e-3  # how near a requested w must be to one a DPO-LS model was trained for
+SAME_WEIGHTS = 1e-3  # how near a requested w must be to one a model was trained for
 
 
 def build_model(config: Mapping[str, Any], d: int, m: int) -> Answerer:
     """One network as a run's config describes it, with fresh weights."""
-    method, net = config["method"]["method"], NetConfig(**config["net"])
-    if method == "hypernetwork":
-        return HyperRanker(d, m, net)
-    conditioned = method in CONDITIONED
+    method, net = MethodConfig(**config["method"]), NetConfig(**config["net"])
+    if method.method == "hypernetwork":
+        return HyperRanker(d, m, net, hidden=method.generator_width)
+    conditioned = method.method in CONDITIONED
     return Ranker(d, m, config["parametrisation"], net, tuple(config["beta"]), conditioned=conditioned)
 
 

@@ -37,7 +37,7 @@ from hyperdpo.rank.data import ListSet, RankData, Scaler, Task
 from hyperdpo.rank.evaluate import evaluate_run
 from hyperdpo.rank.model import Answerer, NetConfig, Ranker
 from hyperdpo.rank.run import RankRun, build_model, model_size, tree_file
-from hyperdpo.rank.trees import TreeRanker, TreesConfig, fit_trees
+from hyperdpo.rank.trees import TreeRanker, TreesConfig, TreeTraining
 from hyperdpo.runs import versions, write_run
 from hyperdpo.training import FitConfig, fit, make_accelerator, seed_torch
 from hyperdpo.weights import check_beta
@@ -48,6 +48,7 @@ DEFAULT_NET = NetConfig(width=128, layers=2, heads=0, dropout=0.2)
 BASELINE_NET = NetConfig(dropout=0.2)
 DEFAULT_FIT = FitConfig(epochs=15, patience=6)
 MIN_LISTS = 3
+TOLD = ("model", "part", "best_epoch", "best_validation", "epochs", "seconds")  # of each fit, in config.json
 
 
 @dataclass(frozen=True)
@@ -93,15 +94,32 @@ class RankConfig:
         beta = check_beta(list(self.beta), m)
         method = replace(self.method, points=max(self.method.points, m))
         parametrisation = self.parametrisation
-        if method.method != "hyperdpo" and parametrisation != "scratch":
+        if method.method in RESIDUAL or (method.method != "hyperdpo" and parametrisation != "scratch"):
             parametrisation = "augmentation"
         if method.method == "hypernetwork":
             method = replace(method, draw="step")  # each list's own w would need its own network
         members(method, m)
+        self._check_method(beta)
         net = self.net or default_net(method.method)
         # Building the network on the spot reports a combination that cannot work before any data is read.
         Ranker(1, m, parametrisation, net, beta)
         return replace(self, beta=beta, parametrisation=parametrisation, method=method, net=net)
+
+    def _check_method(self, beta: tuple[float, ...]) -> None:
+        """Raises ConfigError for temperatures or options that mean nothing to the method."""
+        method, problems = self.method.method, []
+        if method == "mo-dpo" and len(set(beta)) > 1:
+            problems.append(
+                "mo-dpo needs one common beta, or its optimum would depend on whose labels it is trained on; got "
+                f"{', '.join(f'{b:g}' for b in beta)}; use --method dpo-ls for temperatures that differ."
+            )
+        if method not in TREES and self.trees != TreesConfig():
+            problems.append(f"{method} grows no trees; options of trees are for {' and '.join(TREES)}: leave them out.")
+        if problems:
+            raise ConfigError(problems)
+
+
+RESIDUAL = ("hypernetwork", *TREES)  # they have no other output
 
 
 def default_net(method: str) -> NetConfig:
@@ -350,15 +368,18 @@ class _Trainer:
         found = members(self.config.method, self.task.m)
         models: list[Answerer] = []
         results = []
+        grow = TreeTraining(method, train, validation, self.config.trees, k=self.config.k) if method in TREES else None
         for index, member in enumerate(found):
             if method == "mo-dpo" and not member.part and train.rewards is None:
                 for batches in (train, validation):
                     batches.rewards = self._rewards(models, batches)
             self.log(f"model {index + 1} of {len(found)}: {method}, {member.label}")
-            fit_one = self._fit_trees if method in TREES else self._fit_member
-            model, result = fit_one(index, member, train, validation)
+            if grow:
+                model, result = self._fit_trees(index, member, grow)
+            else:
+                model, result = self._fit_member(index, member, train, validation)
             models.append(model)
-            results.append(result)
+            results.append({**result, "model": member.label, "part": member.part})
         return models, results
 
     def _rewards(self, models: Sequence[Answerer], batches: RankBatches) -> Tensor:
@@ -373,25 +394,24 @@ class _Trainer:
             model.cpu()
         return torch.stack(columns, 1).to(batches.device)
 
-    def _fit_trees(
-        self, index: int, member: Member, train: RankBatches, validation: RankBatches
-    ) -> tuple[Answerer, dict[str, Any]]:
+    def _fit_trees(self, index: int, member: Member, grow: TreeTraining) -> tuple[Answerer, dict[str, Any]]:
+        """One booster; an interrupted one is grown again, to the same trees."""
         finished = self.state / f"model-{index:02d}.safetensors"
         text_file = self.state / tree_file(index)
         if finished.exists():
             return TreeRanker(self.task.m, text_file.read_text("utf-8")), _read_part(finished)[1]
         assert member.weights is not None
-        config = self.config
-        text, result = fit_trees(
-            config.method.method, member.weights, train, validation, config.trees,
-            k=config.k, seed=config.seed + 1000 * (index + 1),
-        )  # fmt: skip
-        self.log(f"{result['best_epoch'] + 1} trees, {result['seconds']:.1f} s")
-        self.tick(f"model {index + 1}", 1, 1, result["best_validation"])
+        label = f"model {index + 1}"
+        text, result = grow.fit(
+            member.weights,
+            seed=self.config.seed + 1000 * (index + 1),
+            tick=lambda done, total, loss: self.tick(label, done, total, loss),
+        )
+        self.log(f"{result.best_epoch + 1} trees, validation {result.best_validation:.4f}, {result.seconds:.1f} s")
         if self.accelerator.is_main_process:
             write_atomic(text_file, text)
-            _write_part(finished, {}, result)
-        return TreeRanker(self.task.m, text), result
+            _write_part(finished, {}, result.to_dict())
+        return TreeRanker(self.task.m, text), result.to_dict()
 
     def _fit_member(
         self, index: int, member: Member, train: RankBatches, validation: RankBatches
@@ -517,7 +537,7 @@ def _final_config(
         "models": len(models),
         "seconds": sum(r["seconds"] for r in results),
         "cpu_seconds": sum(r.get("cpu_seconds", 0.0) for r in results),
-        "training": [{k: r[k] for k in ("best_epoch", "best_validation", "epochs", "seconds")} for r in results],
+        "training": [{k: r[k] for k in TOLD} for r in results],
         "history": results[0]["history"],
         "device": name,
         "processes": accelerator.num_processes,

@@ -7,6 +7,7 @@ are divided by the objective's ideal DCG@k there, so that each objective's NDCG 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,11 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hyperdpo.errors import ConfigError
+from hyperdpo.errors import ConfigError, Interrupted
 from hyperdpo.metrics import ideal_dcg
 from hyperdpo.rank.batches import RankBatches
+from hyperdpo.rank.lists import ListSet
 from hyperdpo.rank.model import Answerer
-from hyperdpo.training import rng_for
+from hyperdpo.training import FitResult, listening, rng_for
 
 LEVELS = 1000  # LightGBM's ranking labels are whole numbers; gains are linear in them
 
@@ -113,41 +115,74 @@ def mixed_labels(
     return labels
 
 
-def fit_trees(
-    method: str,
-    weights: Tensor,
-    train: RankBatches,
-    validation: RankBatches,
+class TreeTraining:
+    """The lists of a training, binned once for the boosters of every w.
+
+    Args:
+        method: `lambdamart` or `label-aggregation`.
+        train, validation: with scaled features and the base's scores.
+        config: the boosting.
+        k: cut-off of the NDCG that is optimised and validated.
+    """
+
+    def __init__(
+        self, method: str, train: RankBatches, validation: RankBatches, config: TreesConfig, *, k: int
+    ) -> None:
+        self.method, self.config, self.k = method, config, k
+        self.sizes = [batches.lists.sizes.numpy() for batches in (train, validation)]
+        self.gains = [item_gains(batches, k) for batches in (train, validation)]
+        self.data: list[Any] = []
+        for batches in (train, validation):
+            self.data.append(dataset(batches.features, batches.lists, self.data[0] if self.data else None))
+            self.data[-1].set_init_score(batches.base.cpu().numpy().astype(np.float64))
+
+    def fit(
+        self, weights: Tensor, *, seed: int, tick: Callable[[int, int, float], None] = lambda done, total, loss: None
+    ) -> tuple[str, FitResult]:
+        """LightGBM's own text for the trees of one w (m,), and what their fit reports. Raises Interrupted."""
+        # Validation weighs in both methods: a draw there would only blur the figure that stops the boosting.
+        for part, how in enumerate((self.method, "lambdamart")):
+            labels = mixed_labels(self.gains[part], self.sizes[part], weights, how, rng_for(seed, part))
+            self.data[part].set_label(labels)
+        trees, result = boost(self.data[0], self.data[1], LEVELS, self.config, k=self.k, seed=seed, tick=tick)
+        return trees.model_to_string(num_iteration=result.best_epoch + 1), result
+
+
+def dataset(features: Tensor, lists: ListSet, reference: Any = None) -> Any:
+    """Lists as LightGBM takes them, without labels; `reference` gives the bins of an earlier one."""
+    import lightgbm
+
+    return lightgbm.Dataset(
+        features.cpu().numpy(),
+        group=lists.sizes.numpy(),
+        params={"verbose": -1, "feature_pre_filter": False},
+        reference=reference,
+    )
+
+
+def boost(
+    train: Any,
+    validation: Any,
+    top: int,
     config: TreesConfig,
     *,
     k: int,
     seed: int,
-) -> tuple[str, dict[str, Any]]:
-    """LightGBM's own text for the trees of one w, and what their fit reports (the keys of FitResult.to_dict)."""
+    tick: Callable[[int, int, float], None] = lambda done, total, loss: None,
+) -> tuple[Any, FitResult]:
+    """LambdaMART on labels 0..`top` with linear gains, ended by the validation NDCG@k; its loss is 1 - NDCG.
+
+    The same seed gives the same trees. Raises Interrupted after Ctrl-C or SIGTERM: a booster keeps no state, it is
+    grown again.
+    """
     import lightgbm
 
     started = time.monotonic()
-    sets: list[Any] = []
-    for part, batches in enumerate((train, validation)):
-        # Validation weighs in both methods: a draw there would only blur the figure that stops the boosting.
-        how = method if part == 0 else "lambdamart"
-        labels = mixed_labels(item_gains(batches, k), batches.lists.sizes.numpy(), weights, how, rng_for(seed, part))
-        sets.append(
-            lightgbm.Dataset(
-                batches.features.cpu().numpy(),
-                labels,
-                group=batches.lists.sizes.numpy(),
-                init_score=batches.base.cpu().numpy().astype(np.float64),
-                params={"verbose": -1, "feature_pre_filter": False},
-                reference=sets[0] if sets else None,
-            )
-        )
-    record: dict[str, Any] = {}
     parameters = {
         "objective": "lambdarank",
         "metric": "ndcg",
         "eval_at": [k],
-        "label_gain": list(range(LEVELS + 1)),
+        "label_gain": list(range(top + 1)),
         "learning_rate": config.learning_rate,
         "num_leaves": config.leaves,
         "min_data_in_leaf": config.min_leaf,
@@ -160,20 +195,26 @@ def fit_trees(
         "num_threads": torch.get_num_threads(),
         "verbose": -1,
     }
-    trees = lightgbm.train(
-        parameters,
-        sets[0],
-        num_boost_round=config.rounds,
-        valid_sets=[sets[1]],
-        callbacks=[lightgbm.early_stopping(config.patience, verbose=False), lightgbm.record_evaluation(record)],
-    )
-    scores = next(iter(record["valid_0"].values()))
-    best = max(trees.best_iteration, 1)
-    text = trees.model_to_string(num_iteration=best)
-    return text, {
-        "best_epoch": best - 1,
-        "best_validation": -float(scores[best - 1]),
-        "epochs": len(scores),
-        "seconds": time.monotonic() - started,
-        "history": [],
-    }
+    history: list[dict[str, float]] = []
+
+    def after_each(env: Any) -> None:
+        loss = 1.0 - float(env.evaluation_result_list[0][2])
+        history.append({"epoch": env.iteration, "validation": loss, "seconds": time.monotonic() - started})
+        tick(env.iteration + 1, config.rounds, loss)
+        if stop.asked is not None:
+            raise Interrupted(
+                f"Training was stopped ({stop.asked}) at tree {env.iteration + 1}. The models that were finished are "
+                "kept; the same command with --resume goes on."
+            )
+
+    with listening(1) as stop:
+        trees = lightgbm.train(
+            parameters,
+            train,
+            num_boost_round=config.rounds,
+            valid_sets=[validation],
+            callbacks=[after_each, lightgbm.early_stopping(config.patience, verbose=False)],
+        )
+    best = max(trees.best_iteration, 1) - 1
+    seconds = time.monotonic() - started
+    return trees, FitResult(best, history[best]["validation"], len(history), seconds, history)
