@@ -42,24 +42,24 @@ class Look:
     size: float
 
 
-# Okabe and Ito's blue, vermillion, green, purple and orange; the rest were searched for, to be as far from these and
-# from each other in CIE Lab, for colour-blind eyes too, as the first five allow (7).
+# Okabe and Ito's blue, vermillion, green and purple; the other baselines' colours are 14 or more away from these and
+# from each other in CIE Lab, for colour-blind eyes too.
 LOOKS = {
     "hyperdpo": Look("#0072B2", "circle", "solid", 2.5, 9),
     "dpo-ls": Look("#D55E00", "square", "dash", 1.5, 7),
-    "dpo-soup": Look("#E69F00", "triangle-down", "dashdot", 1.5, 8),
-    "mo-dpo": Look("#AA3377", "pentagon", "longdash", 1.5, 8),
-    "hypernetwork": Look("#6699CC", "star", "longdashdot", 1.5, 9),
-    "lambdamart": Look("#994455", "hexagon", "dash", 1.5, 8),
-    "label-aggregation": Look("#EE99AA", "triangle-left", "dot", 1.5, 8),
+    "dpo-soup": Look("#56B4E9", "triangle-down", "longdash", 1.5, 8),
+    "mo-dpo": Look("#882255", "diamond-wide", "dashdot", 1.5, 9),
+    "hypernetwork": Look("#762A83", "pentagon", "longdashdot", 1.5, 8),
+    "lambdamart": Look("#117733", "star", "dash", 1.5, 9),
+    "label-aggregation": Look("#17BECF", "hexagram", "dashdot", 1.5, 8),
     "oracle": Look("#009E73", "triangle-up-open", "dot", 1.5, 7),
     "oracle-unconstrained": Look("#CC79A7", "diamond-open", "dot", 1.5, 6),
     "base": Look(NEUTRAL, "x-thin", "solid", 1.5, 13),
 }
 OTHER = (
-    Look("#7A5C00", "hexagram-dot", "dashdot", 1.5, 8),
-    Look("#882255", "pentagon", "longdash", 1.5, 7),
-    Look("#66CCEE", "hexagram", "longdashdot", 1.5, 8),
+    Look("#7A5C00", "star-diamond", "dashdot", 1.5, 8),
+    Look("#922428", "octagon", "longdash", 1.5, 7),
+    Look("#8C564B", "star-square", "longdashdot", 1.5, 8),
 )
 VARIANTS = (("-open", "dashdot"), ("-open-dot", "longdash"), ("-dot", "longdashdot"), ("-open", "dot"))
 THIN = ("x-thin", "cross-thin", "asterisk", "hash")  # they have no open kind
@@ -147,7 +147,7 @@ def front_figure(
 
 SIGNS = {"circle": "●", "square": "■", "triangle-up-open": "△", "diamond-open": "◇", "x-thin": "✕", "diamond": "◆",
     "circle-open": "○", "circle-open-dot": "⊙", "circle-dot": "◉", "square-open": "□", "square-open-dot": "⊡",
-    "square-dot": "▣", "triangle-down": "▼", "pentagon": "⬟", "hexagon": "⬢", "triangle-left": "◀",
+    "square-dot": "▣", "triangle-down": "▼", "diamond-wide": "⬥", "pentagon": "⬟", "star": "★", "hexagram": "✶",
     "cross-thin": "+"}  # fmt: skip
 
 

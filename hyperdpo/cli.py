@@ -255,12 +255,13 @@ class MethodFlags:
     draw: Annotated[Literal["list", "step"] | None, _flag("A draw of w per this.", "list|step", "list")] = None
     penalty: Annotated[float | None, _flag("Lambda of the alignment penalty.", "FLOAT", "0.0")] = None
     penalty_sign: Annotated[Literal["toward", "away"] | None, _flag("Its sign.", "toward|away", "toward")] = None
-    points: Annotated[int | None, _flag("Weights on the grid; the baselines train a model at each.", "INT", "11")] = (
+    points: Annotated[int | None, _flag("Weights on the grid; most baselines train a model at each.", "INT", "11")] = (
         None
     )
     beta_range: Annotated[
         float | None, _flag("A temperature network draws each beta from 1/R to R times --beta.", "R", "4.0")
     ] = None
+    generator_width: Annotated[int | None, _flag("Of the MLP that makes a hypernetwork's weights.", "INT", "64")] = None
 
 
 @dataclass(frozen=True)
@@ -286,6 +287,17 @@ class FitFlags:
     weight_decay: Annotated[float | None, _flag("AdamW's, on matrices.", "FLOAT", "0.01")] = None
     clip: Annotated[float | None, _flag("Largest gradient norm; 0 is none.", "FLOAT", "1.0")] = None
     average: Annotated[float | None, _flag("Decay of the weights' moving average; 0 is none.", "FLOAT", "0.98")] = None
+
+
+@dataclass(frozen=True)
+class TreeFlags:
+    """Boosting of lambdamart and label-aggregation."""
+
+    tree_rounds: Annotated[int | None, _flag("Trees: at most this many a model.", "INT", "300")] = None
+    tree_patience: Annotated[int | None, _flag("Rounds without a better validation NDCG.", "INT", "30")] = None
+    tree_learning_rate: Annotated[float | None, _flag("Shrinkage.", "FLOAT", "0.05")] = None
+    tree_leaves: Annotated[int | None, _flag("Leaves of a tree.", "INT", "15")] = None
+    tree_min_leaf: Annotated[int | None, _flag("Items in a leaf, at least.", "INT", "50")] = None
 
 
 @dataclass(frozen=True)
@@ -335,6 +347,7 @@ class TrainRank:
     method: Annotated[MethodFlags, arg(name="")] = field(default_factory=MethodFlags)
     net: Annotated[NetFlags, arg(name="")] = field(default_factory=NetFlags)
     fit: Annotated[FitFlags, arg(name="")] = field(default_factory=FitFlags)
+    trees: Annotated[TreeFlags, arg(name="")] = field(default_factory=TreeFlags)
     base_fit: Annotated[BaseFitFlags, arg(name="")] = field(default_factory=BaseFitFlags)
     json: Json = False
 
@@ -398,10 +411,12 @@ class TrainRank:
                 return part
 
         base_given = {name.removeprefix("base_"): value for name, value in _given(self.base_fit).items()}
+        trees_given = {name.removeprefix("tree_"): value for name, value in _given(self.trees).items()}
         own = _given(self, "parametrisation", "base", "scaling", "seed", "k")
         parts: dict[str, Any] = {
             "method": changed(start.method, _given(self.method)),
             "fit": changed(start.fit, _given(self.fit)),
+            "trees": changed(start.trees, trees_given),
             "base_fit": changed(start.base_fit, base_given),
         }
         if start.net or _given(self.net):
@@ -827,19 +842,24 @@ class Info:
         objectives = [Objective.from_dict(o) for o in about["task"]["objectives"]]
         main = Objective.from_dict(about["task"]["main"])
         lists = ", ".join(f"{count:,} {split}" for split, count in data["lists"].items())
-        epochs = [t["epochs"] for t in about["training"]]
-        trained = f"{about['seconds']:.1f} s on {about['device']}, {sum(epochs)} epochs"
+        rounds = sum(t["epochs"] for t in about["training"])
+        trees = about.get("trees")
+        trained = f"{about['seconds']:.1f} s on {about['device']}, {rounds} {'rounds' if trees else 'epochs'}"
+        if method["method"] == "mo-dpo":
+            trained += (
+                f", {sum(t['seconds'] for t in about['training'] if t['part']):.1f} s of it for the reward models"
+            )
         pairs: list[tuple[str, object]] = [
             ("run", folder.path),
             ("method", f"{method['method']}, {about['parametrisation']}; {_options(method, 'method')}"),
             ("main", f"{main.name} (column {main.column}, {_kind(main)})"),
             ("objectives", "\n".join(f"{o.name} (column {o.column}, {_kind(o)})" for o in objectives)),
             ("beta", ", ".join(f"{b:g}" for b in about["beta"])),
-            ("network", _options(about["net"])),
+            ("trees", _options(trees)) if trees else ("network", _options(about["net"])),
             ("parameters", f"{about['parameters']:,} in {about['models']} model{'s' * (about['models'] > 1)}"),
             ("base", f"{base['kind']}, {base['parameters']:,} parameters, {base.get('seconds', 0):.1f} s"),
             ("training", f"{trained}, processes: {about['processes']}"),
-            ("fit", _options(about["fit"])),
+            *([] if trees else [("fit", _options(about["fit"]))]),
             ("data", f"{data['name']} ({lists} lists, {about['task']['features']} features)\n{data['path']}"),
             ("fingerprint", data["fingerprint"]),
             ("split", data["split"]["how"]),

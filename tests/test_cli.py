@@ -11,9 +11,9 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -22,13 +22,14 @@ from safetensors.torch import load_file
 
 from hyperdpo import cli, tables
 from hyperdpo.errors import ConfigError
-from hyperdpo.methods import MethodConfig
+from hyperdpo.methods import METHODS, SEVERAL, TREES, MethodConfig
 from hyperdpo.rank.base import BASE_FIT
 from hyperdpo.rank.data import open_data
 from hyperdpo.rank.live import LiveModel
 from hyperdpo.rank.model import NetConfig, Ranker, count_parameters
 from hyperdpo.rank.run import RankRun
-from hyperdpo.rank.train import RankConfig
+from hyperdpo.rank.train import BASELINE_NET, DEFAULT_NET, RankConfig
+from hyperdpo.rank.trees import TreesConfig
 from hyperdpo.runs import read_fronts
 from hyperdpo.training import FitConfig
 
@@ -372,6 +373,51 @@ def test_compare_puts_runs_side_by_side(run_path: Path, ls_path: Path, document,
     assert "differ in points" not in out
 
 
+@pytest.mark.parametrize(
+    ("method", "models"),
+    [("dpo-soup", 2), ("mo-dpo", 5), ("hypernetwork", 1), ("lambdamart", 3), ("label-aggregation", 3)],
+)
+def test_every_method_goes_all_the_way(
+    run_path: Path, demo: Path, document, call, refused, tmp_path: Path, method: str, models: int
+) -> None:
+    out, scores = tmp_path / "run", tmp_path / "scores.txt"
+    quick = ["--epochs", "1", "--width", "8", "--points", "3", "--device", "cpu"]
+    quick += ["--tree-rounds", "3"] * (method in TREES)
+    chosen = ["--method", method, "--base", f"run:{run_path}"]
+    trained = document("train", "rank", "--data", demo, "--out", out, *PAIR, *chosen, *quick)
+    assert (trained["method"], trained["models"]) == (method, models)
+    name = trained["fronts"][0]["name"]
+    run = RankRun(out)
+    assert trained["parameters"] == run.parameters > 0
+    status, told, _ = call("info", out)
+    assert status == 0
+    assert f"{run.parameters:,} in {models} model" in told
+    assert ("for the reward models" in told) == (method == "mo-dpo")
+    measured = document("evaluate", run_path, "--baseline", out, "--points", "5")
+    (front,) = (f for f in measured["fronts"] if f["name"] == name)
+    assert front["models"] == models
+    assert len(front["points"]) == (5 if run.trained is None else 3)
+    assert call("score", out, "--data", demo, "--weights", ".5,.5", "--out", scores)[0] == 0
+    lists = open_data(demo).with_task(objectives=["clicks", "quality"]).lists("all")
+    assert np.loadtxt(scores) == pytest.approx(run.score_lists(lists, [0.5, 0.5]).numpy(), abs=1e-5)
+    elsewhere = ("score", out, "--data", demo, "--weights", ".4,.6", "--out", tmp_path / "other.txt")
+    if run.trained is None:
+        assert call(*elsewhere)[0] == 0
+    else:
+        assert f"This {method} run has one model per weight and none for 0.4,0.6" in refused(*elsewhere)
+    compared = document("compare", run_path, out)
+    assert [r["method"] for r in compared["runs"]] == ["hyperdpo", method]
+    assert compared["runs"][1]["models"] == models
+
+
+def test_methods_of_several_objectives_refuse_one(demo: Path, refused, tmp_path: Path) -> None:
+    for method in SEVERAL:
+        one = ["--objective", "clicks", "--method", method]
+        message = refused("train", "rank", "--data", demo, "--out", tmp_path / "x", *one, *QUICK)
+        assert f"{method} combines several objectives; got 1: declare another --objective" in message
+    assert not (tmp_path / "x").exists()
+
+
 def test_compare_refuses_what_differs_and_names_it(
     run_path: Path, demo: Path, csv_run: Path, call, refused, tmp_path: Path
 ) -> None:
@@ -416,13 +462,24 @@ def test_flags_reach_the_configuration() -> None:
     assert parsed(*f"{sizes} {others}".split()).config() == RankConfig(
         method=MethodConfig(alpha=0.7, penalty_sign="away"),
         parametrisation="film",
-        net=replace(start.net, width=32, use_base=True),
+        net=replace(DEFAULT_NET, width=32, use_base=True),
         fit=replace(start.fit, epochs=3, average=0),
         base_fit=replace(BASE_FIT, epochs=2),
         beta=(0.5, 2.0),
         seed=4,
         k=5,
     )
+
+
+def test_flags_of_one_method_alone() -> None:
+    trees = "--tree-rounds 7 --tree-patience 3 --tree-learning-rate 0.2 --tree-leaves 4 --tree-min-leaf 5"
+    config = parsed("--method", "lambdamart", *trees.split()).config()
+    assert config.trees == TreesConfig(7, 3, 0.2, 4, 5)
+    assert (config.net, config.method.method) == (None, "lambdamart")
+    assert parsed("--method", "dpo-soup", "--width", "32").config().net == replace(BASELINE_NET, width=32)
+    assert parsed("--method", "hypernetwork", "--generator-width", "9").config().method.generator_width == 9
+    with pytest.raises(ConfigError, match="mo-dpo has no generator"):
+        parsed("--method", "mo-dpo", "--generator-width", "9").config()
 
 
 def test_the_paper_preset_has_the_paper_s_parameters_and_flags_override_it() -> None:
@@ -461,21 +518,25 @@ def test_every_default_in_the_help_is_the_one_that_holds() -> None:
     rank = RankConfig()
     holds: dict[type, Any] = {
         cli.MethodFlags: rank.method,
-        cli.NetFlags: rank.net,
+        cli.NetFlags: DEFAULT_NET,
         cli.FitFlags: rank.fit,
+        cli.TreeFlags: rank.trees,
         cli.BaseFitFlags: rank.base_fit,
     }
     for flags, defaults in holds.items():
         hints = get_type_hints(flags, include_extras=True)
-        for f in fields(flags):
-            value = getattr(defaults, f.name.removeprefix("base_"))
-            assert hints[f.name].__metadata__[0].help_behavior_hint == f"(default: {value})", f.name
+        names = {f.name: f.name.removeprefix("base_").removeprefix("tree_") for f in fields(flags)}
+        if flags is not cli.BaseFitFlags:
+            assert set(names.values()) == {f.name for f in fields(defaults)}
+        for flag, name in names.items():
+            value = getattr(defaults, name)
+            if flags is cli.NetFlags and getattr(BASELINE_NET, name) != value:
+                value = f"{value}; baselines {getattr(BASELINE_NET, name)}"
+            assert hints[flag].__metadata__[0].help_behavior_hint == f"(default: {value})", flag
     hints = get_type_hints(cli.TrainRank, include_extras=True)
     for name in ("base", "parametrisation", "scaling", "seed", "k"):
         assert hints[name].__metadata__[0].help_behavior_hint == f"(default: {getattr(rank, name)})"
-    covered = {f.name for flags in (cli.MethodFlags, cli.NetFlags, cli.FitFlags) for f in fields(flags)}
-    everything = {f.name for part in (rank.method, rank.net, rank.fit) if is_dataclass(part) for f in fields(part)}
-    assert covered == everything
+    assert get_args(cli.MethodName) == METHODS
 
 
 # --- refusals -------------------------------------------------------------------------------------------------------

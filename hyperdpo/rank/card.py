@@ -50,14 +50,20 @@ def model_card(name: str, config: dict[str, Any], fronts: Sequence[ParetoFront])
         "```python",
         "import hyperdpo",
         f'run = hyperdpo.load("{name}")',
-        f"scores = run.score(features, {_example(config['objectives'])}, scale=1.0)  # features: (items, "
-        f"{len(config['task']['features'])}) of one list",
+        f"scores = run.score(features, {_example(config['objectives'], config.get('weights'))}, scale=1.0)  "
+        f"# features: (items, {len(config['task']['features'])}) of one list",
         "```",
         "",
+        *([_only_at(config["weights"])] if config.get("weights") else []),
         "Below c = 1 the model is bolder than it was trained to be, above it is closer to the base.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _only_at(weights: Sequence[Sequence[float]]) -> str:
+    listed = "; ".join(", ".join(f"{v:.3g}" for v in w) for w in weights)
+    return f"There is one model for each of {len(weights)} weights, and none for others: {listed}.\n"
 
 
 def _objective(fields: dict[str, Any]) -> str:
@@ -66,7 +72,10 @@ def _objective(fields: dict[str, Any]) -> str:
     return f"{o.name} (column `{o.column}`, {how}{', lower is better' if o.direction == 'min' else ''})"
 
 
-def _example(names: Sequence[str]) -> str:
+def _example(names: Sequence[str], trained: Sequence[Sequence[float]] | None) -> str:
+    """Even weights, or the most even of those that a model was trained for."""
     share = round(1 / len(names), 4)
-    last = round(1 - share * (len(names) - 1), 4)
-    return "{" + ", ".join(f'"{n}": {last if i == len(names) - 1 else share:g}' for i, n in enumerate(names)) + "}"
+    weights = [*[share] * (len(names) - 1), round(1 - share * (len(names) - 1), 4)]
+    if trained:
+        weights = [round(w, 6) for w in min(trained, key=max)]
+    return "{" + ", ".join(f'"{n}": {w:g}' for n, w in zip(names, weights, strict=True)) + "}"

@@ -9,12 +9,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hyperdpo.control import geometric_residual
 from hyperdpo.losses import (
     alignment_penalty,
     dpo_loss,
     icos_loss,
     listwise_loss,
     masked_log_softmax,
+    mo_dpo_loss,
     objective_losses,
     scalarised_loss,
 )
@@ -232,3 +234,75 @@ def test_icos_leaves_what_has_no_weight_out_of_the_cosine() -> None:
     informative = torch.tensor([1.0, 0.0])
     assert float(icos_loss(losses, w, penalty=1.0)) == pytest.approx(1.8 - 0.6, abs=1e-6)
     assert float(icos_loss(losses, w * informative, penalty=1.0)) == pytest.approx(1.8 - 1.0, abs=1e-6)
+
+
+# --- MO-DPO ----------------------------------------------------------------------------------------------------------
+
+
+@given(
+    st.tuples(SCORES, SCORES),
+    st.lists(st.tuples(SCORES, SCORES), min_size=3, max_size=3),
+    st.lists(st.floats(0.05, 1), min_size=3, max_size=3),
+    st.integers(0, 2),
+    st.floats(0.05, 5),
+)
+def test_mo_dpo_is_modpo_s_loss_for_pairs(scores, rewards, weights, k, beta) -> None:
+    """-log sigmoid((beta (delta_w - delta_l) - sum_{j != k} w_j (r_jw - r_jl)) / w_k)"""
+    w = torch.tensor(weights, dtype=torch.float64) / sum(weights)
+    residual = torch.tensor([scores], dtype=torch.float64)
+    r = torch.tensor(rewards, dtype=torch.float64).T[None]
+    margin = sum(float(w[j]) * (rewards[j][0] - rewards[j][1]) for j in range(3) if j != k)
+    z = (beta * (scores[0] - scores[1]) - margin) / float(w[k])
+    expected = math.log1p(math.exp(-abs(z))) + max(-z, 0.0)
+    t = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+    assert mo_dpo_loss(residual, t, real(residual), r, w, k, beta=beta).item() == pytest.approx(expected, abs=1e-9)
+
+
+def test_mo_dpo_against_loops() -> None:
+    g = torch.Generator().manual_seed(5)
+    sizes, w, beta = (4, 1, 3), torch.tensor([0.5, 0.2, 0.3]), 0.7
+    mask = torch.arange(4) < torch.tensor(sizes)[:, None]
+    residual, rewards = torch.randn(3, 4, generator=g), torch.randn(3, 4, 3, generator=g)
+    labels = torch.rand(3, 4, generator=g) * mask
+    targets = labels / labels.sum(1, keepdim=True)
+    targets[2] = 0.0  # uninformative
+    got = mo_dpo_loss(residual, targets, mask, rewards, w, 0, beta=beta)
+    for i, n in enumerate(sizes[:2]):
+        moved = [
+            (beta * float(residual[i, a]) - 0.2 * float(rewards[i, a, 1]) - 0.3 * float(rewards[i, a, 2])) / 0.5
+            for a in range(n)
+        ]
+        assert float(got[i]) == pytest.approx(loss_by_loops(moved, labels[i, :n].tolist(), 1.0), abs=1e-5)
+    assert float(got[2]) == 0.0
+
+
+def test_mo_dpo_at_a_corner_is_the_single_objective_loss() -> None:
+    g = torch.Generator().manual_seed(6)
+    residual, rewards = torch.randn(5, 4, generator=g), torch.randn(5, 4, 3, generator=g)
+    targets = torch.softmax(torch.randn(5, 4, generator=g), -1)
+    for k, w in enumerate(torch.eye(3)):
+        ours = mo_dpo_loss(residual, targets, real(residual), rewards, w, k, beta=0.7)
+        assert torch.equal(ours, listwise_loss(residual, targets, real(residual), beta=0.7))
+
+
+@pytest.mark.parametrize("k", [0, 1, 2])
+def test_the_optimum_of_mo_dpo_is_the_geometric_mixture_whatever_k_is(k: int) -> None:
+    """With exact p_j and r_j = log p_j, which is what the single-objective models' beta delta_j converge to."""
+    g = torch.Generator().manual_seed(7)
+    log_p = torch.log_softmax(torch.randn(4, 3, 5, generator=g, dtype=torch.float64), -1)
+    w, beta = torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64), 0.6
+    delta = torch.zeros(4, 5, dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.LBFGS([delta], max_iter=500, tolerance_grad=1e-12, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimiser.zero_grad()
+        rewards = log_p.transpose(1, 2)
+        value = mo_dpo_loss(delta, log_p[:, k].exp(), real(delta), rewards, w, k, beta=beta).sum()
+        value.backward()
+        return value
+
+    optimiser.step(closure)
+    geometric = torch.softmax(beta * geometric_residual(log_p, w, beta), -1)
+    assert torch.allclose(torch.softmax(beta * delta.detach(), -1), geometric, atol=1e-6)
+    arithmetic = (w[:, None] * log_p.exp()).sum(1)
+    assert (arithmetic - geometric).abs().max() > 0.01, "the case tells the two mixtures apart"

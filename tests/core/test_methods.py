@@ -11,8 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from hyperdpo.errors import ConfigError
-from hyperdpo.losses import alignment_penalty, objective_losses
-from hyperdpo.methods import Member, MethodConfig, mean_losses, members, step_loss, validation_weights
+from hyperdpo.losses import alignment_penalty, mo_dpo_loss, objective_losses
+from hyperdpo.methods import (
+    METHODS,
+    SEVERAL,
+    Member,
+    MethodConfig,
+    mean_losses,
+    mean_margin_loss,
+    members,
+    mixing_weights,
+    step_loss,
+    trained_weights,
+    validation_weights,
+)
 from hyperdpo.training import rng_for
 from hyperdpo.weights import grid
 
@@ -28,10 +40,13 @@ class Lists:
     mask: Tensor
     total: int
     share: slice = field(default_factory=lambda: slice(None))
+    rewards: Tensor | None = None
 
     def of(self, rank: int, world: int) -> Lists:
         share = slice(rank, None, world)
-        return Lists(tuple(t[share] for t in self.inputs), self.targets[share], self.mask[share], self.total, share)  # type: ignore[arg-type]
+        rewards = None if self.rewards is None else self.rewards[share]
+        inputs = tuple(t[share] for t in self.inputs)
+        return Lists(inputs, self.targets[share], self.mask[share], self.total, share, rewards)  # type: ignore[arg-type]
 
 
 def lists(b: int = 6) -> Lists:
@@ -96,6 +111,27 @@ def test_members() -> None:
     assert torch.equal(torch.stack([m.weights for m in eleven if m.weights is not None]), grid(3))
     assert len(members(MethodConfig("dpo-ls", points=5), 2)) == 5
     assert eleven[0].label == "w = (1.00, 0.00, 0.00)"
+    assert [m.part for m in members(MethodConfig("mo-dpo"), 3)] == [True] * 3 + [False] * 11
+    assert len(members(MethodConfig("dpo-soup"), 3)) == 3
+    for method in METHODS:
+        config = MethodConfig(method)  # type: ignore[arg-type]
+        answered = trained_weights(config, 3)
+        answering = [m.weights for m in members(config, 3) if not m.part and m.weights is not None]
+        assert (answered is None) == (not answering)
+        assert answered is None or torch.equal(answered, torch.stack(answering))
+        assert mixing_weights(config, 3) == (33 if method == "dpo-soup" else 0)
+
+
+@pytest.mark.parametrize("method", SEVERAL)
+def test_one_objective_is_not_several(method: str) -> None:
+    with pytest.raises(ConfigError, match=f"{method} combines several objectives; got 1"):
+        members(MethodConfig(method), 1)  # type: ignore[arg-type]
+
+
+def test_only_a_hypernetwork_s_config_names_a_generator() -> None:
+    assert "generator_width" not in MethodConfig("dpo-ls").to_dict()
+    config = MethodConfig("hypernetwork", generator_width=9)
+    assert MethodConfig(**config.to_dict()) == config
 
 
 def test_validation_weights() -> None:
@@ -197,6 +233,33 @@ def test_a_fixed_member_is_trained_at_its_own_weights() -> None:
     assert value.item() == pytest.approx(float(w.numpy() @ losses), abs=1e-6)
 
 
+def with_rewards(batch: Lists) -> Lists:
+    batch.rewards = torch.randn(len(batch.mask), 4, 2, generator=torch.Generator().manual_seed(3))
+    return batch
+
+
+def test_mo_dpo_trains_its_parts_alone_and_the_others_with_their_margin() -> None:
+    batch, method = with_rewards(lists()), MethodConfig("mo-dpo", points=3)
+    beta, coverage = torch.tensor([0.5, 0.5]), torch.tensor([0.8, 0.4])
+    model = Toy()
+    parts, each = members(method, 2)[:2], members(method, 2)[2:]
+
+    def loss(member: Member) -> Tensor:
+        return step_loss(method, member, beta=beta, coverage=coverage, separable=False)(model, batch, rng_for(0))
+
+    for part, corner in zip(parts, (each[0], each[2]), strict=True):
+        assert loss(part).item() == pytest.approx(loss(corner).item(), abs=1e-6)
+    w = torch.tensor([0.3, 0.7])
+    residual = model.decode(batch.inputs[0], w, batch.inputs[1], batch.mask)
+    own = mo_dpo_loss(residual, batch.targets[..., 1], batch.mask, batch.rewards, w, 1, beta=0.5)
+    assert loss(Member(w, "w")).item() == pytest.approx(float(own.sum()) / (6 * 0.4), abs=1e-6)
+    validated = mean_margin_loss(model, [batch.of(0, 2), batch.of(1, 2)], w, beta)
+    assert validated == pytest.approx(float(own.mean()), abs=1e-6)
+    first = torch.tensor([0.7, 0.3])
+    batch.targets[..., 0] = 0.0
+    assert np.isnan(mean_margin_loss(model, [batch], first, beta)), "no list is informative"
+
+
 def test_a_separable_model_is_trained_on_its_corners() -> None:
     batch = lists()
     value, model = loss_of(MethodConfig(), batch, separable=True)
@@ -217,12 +280,12 @@ def test_coverage_makes_the_loss_the_mean_over_informative_lists() -> None:
     assert value.item() == pytest.approx(expected, abs=1e-6)
 
 
-@pytest.mark.parametrize("case", ["list", "step", "separable", "fixed"])
+@pytest.mark.parametrize("case", ["list", "step", "separable", "fixed", "margin"])
 @pytest.mark.parametrize("world", [2, 3])
 def test_the_shares_of_several_processes_sum_to_the_whole(case: str, world: int) -> None:
-    batch = lists(7)
-    config = MethodConfig(draw="step" if case == "step" else "list")
-    member = Member(torch.tensor([0.2, 0.8]), "w") if case == "fixed" else None
+    batch = with_rewards(lists(7))
+    config = MethodConfig("mo-dpo" if case == "margin" else "hyperdpo", draw="step" if case == "step" else "list")
+    member = Member(torch.tensor([0.2, 0.8]), "w") if case in ("fixed", "margin") else None
     whole, _ = loss_of(config, batch, member=member, separable=case == "separable")
     shares = [
         loss_of(config, batch.of(rank, world), member=member, separable=case == "separable")[0] for rank in range(world)
