@@ -251,7 +251,7 @@ def test_mo_dpo_trains_its_parts_alone_and_the_others_with_their_margin() -> Non
         assert loss(part).item() == pytest.approx(loss(corner).item(), abs=1e-6)
     w = torch.tensor([0.3, 0.7])
     residual = model.decode(batch.inputs[0], w, batch.inputs[1], batch.mask)
-    own = mo_dpo_loss(residual, batch.targets[..., 1], batch.mask, batch.rewards, w, 1, beta=0.5)
+    own = mo_dpo_loss(residual, batch.targets[..., 1], batch.mask, batch.rewards, w, 1, beta=0.5).detach()
     assert loss(Member(w, "w")).item() == pytest.approx(float(own.sum()) / (6 * 0.4), abs=1e-6)
     validated = mean_margin_loss(model, [batch.of(0, 2), batch.of(1, 2)], w, beta)
     assert validated == pytest.approx(float(own.mean()), abs=1e-6)
