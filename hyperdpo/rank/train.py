@@ -48,7 +48,8 @@ DEFAULT_NET = NetConfig(width=128, layers=2, heads=0, dropout=0.2)
 BASELINE_NET = NetConfig(dropout=0.2)
 DEFAULT_FIT = FitConfig(epochs=15, patience=6)
 MIN_LISTS = 3
-TOLD = ("model", "part", "best_epoch", "best_validation", "epochs", "seconds")  # of each fit, in config.json
+# Of each fit, in config.json.
+TOLD = ("model", "part", "best_epoch", "best_validation", "epochs", "seconds", "cpu_seconds")
 
 
 @dataclass(frozen=True)

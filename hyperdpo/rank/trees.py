@@ -177,7 +177,7 @@ def boost(
     """
     import lightgbm
 
-    started = time.monotonic()
+    started, cpu_started = time.monotonic(), time.process_time()
     parameters = {
         "objective": "lambdarank",
         "metric": "ndcg",
@@ -216,5 +216,5 @@ def boost(
             callbacks=[after_each, lightgbm.early_stopping(config.patience, verbose=False)],
         )
     best = max(trees.best_iteration, 1) - 1
-    seconds = time.monotonic() - started
-    return trees, FitResult(best, history[best]["validation"], len(history), seconds, history)
+    seconds, cpu_seconds = time.monotonic() - started, time.process_time() - cpu_started
+    return trees, FitResult(best, history[best]["validation"], len(history), seconds, history, cpu_seconds)

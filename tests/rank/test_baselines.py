@@ -89,6 +89,9 @@ def test_a_run_opens_again_and_gives_the_same_figures(toy, runs, method: str) ->
     test = toy.lists("test")
     scores = again.score_lists(test, [0.5, 0.5], scale=2.0)
     assert torch.equal(scores, run.score_lists(test, [0.5, 0.5], scale=2.0))
+    assert torch.allclose(scores, run.score_lists(test, [0.5, 0.5], beta=1.0), atol=1e-5), "eq. (15)"
+    with pytest.raises(ConfigError, match=r"got 0.5, 1"):
+        run.score_lists(test, [0.5, 0.5], beta=[0.5, 1.0])
     table, features = again.table(test)
     index = 0 if again.trained is None else 1
     live = LiveModel(again.rankers[index], table, features).residual([0.5, 0.5])
@@ -132,7 +135,9 @@ def test_each_fit_says_which_model_it_was(runs) -> None:
     assert told["lambdamart"] == told["label-aggregation"] == told["dpo-ls"] == each
     assert told["hypernetwork"] == [("every w", False)]
     for run in runs.values():
-        assert run.config["seconds"] == pytest.approx(sum(t["seconds"] for t in run.config["training"]))
+        for key in ("seconds", "cpu_seconds"):
+            assert run.config[key] == pytest.approx(sum(t[key] for t in run.config["training"]))
+            assert min(t[key] for t in run.config["training"]) > 0
 
 
 def test_a_damaged_forest_is_refused(toy, tmp_path: Path) -> None:
