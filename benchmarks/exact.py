@@ -15,20 +15,32 @@ from sklearn.metrics import ndcg_score
 from hyperdpo.control import mixture_residual, scaled_scores
 from hyperdpo.front import hypervolume
 from hyperdpo.losses import dpo_loss, listwise_loss, objective_losses, scalarised_loss
+from hyperdpo.methods import MethodConfig, members, mixing_weights
 from hyperdpo.metrics import ndcg
+from hyperdpo.rank.hypernetwork import HyperRanker
 from hyperdpo.rank.model import NetConfig, Ranker, count_parameters
 
-PAPER = {"one unconditioned model": 50_112, "HyperDPO (w concatenated)": 50_432, "DPO-LS, 11 models": 551_232}
+PAPER = {
+    "one unconditioned model": 50_112,
+    "HyperDPO (w concatenated)": 50_432,
+    "DPO-LS, 11 models": 551_232,
+    "DPO Soup, 5 models and 11 x 5 weights": 250_615,
+    "MO-DPO, 5 reward models and 11 models": 801_792,
+}
 
 
 def parameters() -> dict[str, int]:
     """Counts at m = 5, d = 131 under the `paper` preset, from our own models."""
     beta = (1.0,) * 5
+    soup = MethodConfig("dpo-soup")
     single = count_parameters(Ranker(131, 5, "augmentation", NetConfig(), beta, conditioned=False))
     return {
         "one unconditioned model": single,
         "HyperDPO (w concatenated)": count_parameters(Ranker(131, 5, "scratch", NetConfig(), beta)),
-        "DPO-LS, 11 models": 11 * single,
+        "DPO-LS, 11 models": len(members(MethodConfig("dpo-ls"), 5)) * single,
+        "DPO Soup, 5 models and 11 x 5 weights": len(members(soup, 5)) * single + mixing_weights(soup, 5),
+        "MO-DPO, 5 reward models and 11 models": len(members(MethodConfig("mo-dpo"), 5)) * single,
+        "Pareto hypernetwork": count_parameters(HyperRanker(131, 5, NetConfig())),
         "HyperDPO mixture (ours)": count_parameters(Ranker(131, 5, "mixture", NetConfig(), beta)),
     }
 

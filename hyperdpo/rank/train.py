@@ -538,7 +538,7 @@ def _final_config(
         "models": len(models),
         "seconds": sum(r["seconds"] for r in results),
         "cpu_seconds": sum(r.get("cpu_seconds", 0.0) for r in results),
-        "training": [{k: r[k] for k in TOLD} for r in results],
+        "training": [{k: r[k] for k in TOLD if k in r} for r in results],  # a state of before may lack some
         "history": results[0]["history"],
         "device": name,
         "processes": accelerator.num_processes,
