@@ -21,6 +21,7 @@ from hyperdpo.metrics import ndcg
 from hyperdpo.objectives import Objective
 from hyperdpo.rank import train as train_module
 from hyperdpo.rank.batches import RankBatches
+from hyperdpo.rank.card import model_card
 from hyperdpo.rank.data import Task, write_folder
 from hyperdpo.rank.evaluate import evaluate_run
 from hyperdpo.rank.hypernetwork import HyperRanker
@@ -124,6 +125,18 @@ def test_the_example_of_the_card_can_be_run(toy, runs) -> None:
         (line,) = (x for x in (run.folder.path / "README.md").read_text().splitlines() if x.startswith("scores = "))
         weights = json.loads(line[line.index("{") : line.index("}") + 1])
         assert len(run.score_lists(toy.lists("test"), weights)) > 0
+
+
+def test_the_card_s_example_is_the_most_even_weight_there_is_a_model_for(runs) -> None:
+    config = {**runs["dpo-ls"].config, "weights": [[1.0, 0.0], [0.3, 0.7], [0.0, 1.0]]}
+    assert 'run.score(features, {"clicks": 0.3, "quality": 0.7}, scale=1.0)' in model_card("x", config, [])
+
+
+def test_mo_dpo_s_reward_models_do_not_answer(runs) -> None:
+    run, x = runs["mo-dpo"], inputs()
+    assert run.trained is not None
+    for ranker, state, w in zip(run.rankers, run.folder.models()[2:], run.trained, strict=True):
+        assert torch.equal(ranker(*x, w), plain(state)(*x, w))
 
 
 def test_each_fit_says_which_model_it_was(runs) -> None:
@@ -331,6 +344,18 @@ def test_at_a_corner_drawn_and_weighted_labels_grow_the_same_trees(runs) -> None
     assert weighted["trees-00.txt"] == drawn["trees-00.txt"]
     assert weighted["trees-02.txt"] == drawn["trees-02.txt"]
     assert weighted["trees-01.txt"] != drawn["trees-01.txt"]
+
+
+def test_drawn_labels_are_validated_on_weighted_ones() -> None:
+    batches, w = forest_batches(), torch.tensor([0.4, 0.6])
+    grow = TreeTraining("label-aggregation", batches, batches, FOREST, k=10)
+    grow.fit(w, seed=0)
+    labels = [
+        mixed_labels(item_gains(batches, 10), batches.lists.sizes.numpy(), w, method, rng_for(0, 0))
+        for method in ("label-aggregation", "lambdamart")
+    ]
+    for found, expected in zip(grow.data, labels, strict=True):
+        assert found.get_label().tolist() == expected.tolist()
 
 
 def test_trees_are_a_residual_on_the_base() -> None:
