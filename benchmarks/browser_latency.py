@@ -1,10 +1,12 @@
 """Key press on a slider to the updated chart, in a browser: the dashboard against an otherwise empty Streamlit app.
 
-    python benchmarks/browser_latency.py [--run RUN] [--presses 20]
+    python benchmarks/browser_latency.py [--run RUN] [--presses 20] [--starts 3]
 
 Both apps run at once and are pressed in turn, so that whatever else the machine does falls on both alike. The clock is
-the browser's own: from the keydown event to the moment the chart is drawn differently. The empty app is a
-slider and a chart with one moving point.
+the browser's own: from the keydown event to the moment the chart is drawn differently: for a move of w the live point,
+which is all that w moves; for a move of c the curves, which come last. The empty app is a slider and a chart with one
+moving point. Then the first chart: a new server that has answered once, a new browser, from the address to the first
+point on the screen, the two apps in turn.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, Playwright, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[1]
 CHROMIUM = "/usr/bin/chromium"
@@ -47,10 +49,10 @@ st.plotly_chart({"data": [point], "layout": {"xaxis": axis, "yaxis": axis}}, key
 # Notes the milliseconds from the next keydown to the first change of what the chart draws. Not by animation frames,
 # which a headless browser gives when it likes.
 ARM = """
-() => {
+(what) => {
   const drawn = () => {
-    const layer = document.querySelector('.js-plotly-plot .scatterlayer');  // for a moment there may be none
-    return layer && layer.querySelector('.point') ? layer.innerHTML : null;
+    const shown = document.querySelector(what);  // for a moment there may be none
+    return shown && shown.querySelector('.point, circle') ? shown.innerHTML : null;
   };
   const before = drawn();
   window.measured = null;
@@ -66,6 +68,8 @@ ARM = """
   watcher.observe(document.body, everything);
 }
 """
+CURVES, LIVE_POINT = ".js-plotly-plot .scatterlayer", ".js-plotly-plot .hx-point"
+FIRST_CHART_SECONDS = 120
 
 
 def serve(app: Path, folder: str) -> tuple[subprocess.Popen[bytes], str]:
@@ -87,10 +91,10 @@ def serve(app: Path, folder: str) -> tuple[subprocess.Popen[bytes], str]:
     raise SystemExit(f"{app} did not start within a minute.")
 
 
-def press(page: Page, slider: Any, key: str) -> float:
-    """One key press; milliseconds until the chart has followed."""
+def press(page: Page, slider: Any, key: str, what: str = CURVES) -> float:
+    """One key press; milliseconds until `what` of the chart has followed."""
     slider.focus()
-    page.evaluate(ARM)
+    page.evaluate(ARM, what)
     page.keyboard.press(key)
     page.wait_for_function("window.measured !== null", timeout=20_000, polling=20)
     took = float(page.evaluate("window.measured"))
@@ -102,6 +106,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", default="marketplace", help="name or path of a run folder")
     parser.add_argument("--presses", type=int, default=20)
+    parser.add_argument("--starts", type=int, default=3, help="cold starts of each app")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
         empty = Path(folder) / "empty.py"
@@ -126,7 +131,7 @@ def main() -> None:
                 key = "ArrowRight" if i % 4 < 2 else "ArrowLeft"
                 measured = (
                     press(bare, only, key),
-                    press(ours, attention, key),
+                    press(ours, attention, key, LIVE_POINT),
                     press(ours, scale, key),
                 )
                 if i >= 2:  # the first two warm up
@@ -137,19 +142,42 @@ def main() -> None:
                 browser.close()
             ours_process.terminate()
             empty_process.terminate()
-    report(rows, asked.run)
+        starts: dict[str, list[float]] = {"empty app": [], "dashboard": []}
+        for _ in range(asked.starts):
+            starts["empty app"].append(first_chart(driver, empty, folder, "/"))
+            starts["dashboard"].append(first_chart(driver, ROOT / "dashboard/app.py", str(ROOT), f"/?run={asked.run}"))
+    report(rows, starts, asked.run)
 
 
-def report(rows: dict[str, list[float]], run: str) -> None:
-    """Print the table."""
+def first_chart(driver: Playwright, app: Path, folder: str, address: str) -> float:
+    """Milliseconds from opening the address to the first drawn point, with a new server and a new browser."""
+    process, url = serve(app, folder)
+    browser = driver.chromium.launch(executable_path=CHROMIUM if Path(CHROMIUM).exists() else None, args=FLAGS)
+    try:
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        began = time.monotonic()
+        page.goto(f"{url}{address}", wait_until="commit")
+        page.locator(f"{CURVES} .point").first.wait_for(timeout=1000 * FIRST_CHART_SECONDS)
+        return 1000 * (time.monotonic() - began)
+    finally:
+        browser.close()
+        process.terminate()
+        process.wait()
+
+
+def report(rows: dict[str, list[float]], starts: dict[str, list[float]], run: str) -> None:
+    """Print the two tables."""
     import streamlit
 
-    base = statistics.median(rows["empty app"])
     print(f"run {run}; Streamlit {streamlit.__version__}, Python {platform.python_version()}, {platform.machine()}")
-    print(f"{'key press to updated chart':<28}{'median ms':>10}{'min':>8}{'max':>8}{'ratio':>8}{'n':>5}")
-    for name, values in rows.items():
-        median = statistics.median(values)
-        print(f"{name:<28}{median:>10.0f}{min(values):>8.0f}{max(values):>8.0f}{median / base:>8.2f}{len(values):>5}")
+    for what, group in (("key press to updated chart", rows), ("cold, address to first chart", starts)):
+        if not all(group.values()):
+            continue
+        print(f"{what:<28}{'median ms':>10}{'min':>8}{'max':>8}{'ratio':>8}{'n':>5}")
+        base = statistics.median(group["empty app"])
+        for name, values in group.items():
+            median = statistics.median(values)
+            print(f"{name:<28}{median:>10.0f}{min(values):>8.0f}{max(values):>8.0f}{median / base:>8.2f}{len(values):>5}")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import numpy as np
 import streamlit as st
 from plotly.basedatatypes import BaseFigure
 
-from dashboard import blocks, charts, export, panel, store, words
+from dashboard import blocks, charts, export, panel, point, store, words
 from dashboard.readings import Curve, Reading
 from dashboard.state import K_CHOICES, Key, Wanted, equal_choice, quoted, read_url, write_url
 from dashboard.store import Job, LiveRun, RunEntry, Saved
@@ -60,12 +60,8 @@ class Frame:
     sidebar: Any
     machine: Any
     notes: Any
-    strip: Any
     toolbar: Any
-    legend: Any
-    chart: Any
-    price: Any
-    below: Any
+    live: Any
     sample: Any
     data: Any
 
@@ -76,7 +72,7 @@ class Scene:
 
     saved: Saved
     job: Job
-    frame: Frame
+    sidebar: Any
     sample: Any
 
 
@@ -86,7 +82,7 @@ def render() -> None:
         frame = _frame()
         saved = _open_run()
         if saved is None:
-            frame.chart.empty()
+            frame.live.empty()
             return
         _take_url(saved)
         _show_notes(frame)
@@ -102,13 +98,12 @@ def _frame() -> Frame:
     with st.sidebar:
         st.html('<p class="hx-brand">HyperDPO Explorer</p>')
         sidebar, machine = st.container(), st.container()
-    notes, strip, toolbar = (st.container(key=key) for key in ("notes", "strip", "toolbar"))
-    with st.container(key="chart"):
-        legend, chart = st.container(), st.empty()
-        if not store.warm():  # the browser fetches its chart library while this process loads what it needs
-            chart.plotly_chart(charts.skeleton(), config=PLOT_CONFIG)
-    price, below, sample, data = (st.container(key=key) for key in ("price", "below", "sample", "data"))
-    return Frame(sidebar, machine, notes, strip, toolbar, legend, chart, price, below, sample, data)
+    notes, toolbar = (st.container(key=key) for key in ("notes", "toolbar"))
+    live = st.empty()
+    if not store.warm():  # the browser fetches its chart library while this process loads what it needs
+        live.plotly_chart(charts.skeleton(), config=PLOT_CONFIG)
+    sample, data = (st.container(key=key) for key in ("sample", "data"))
+    return Frame(sidebar, machine, notes, toolbar, live, sample, data)
 
 
 @contextmanager
@@ -263,7 +258,8 @@ def _page(saved: Saved, job: Job, frame: Frame) -> None:
         _toolbar(saved, job)
     with frame.sample:
         sample = _sample_frame(job)
-    _live(Scene(saved, job, frame, sample))
+    with frame.live.container(key="live"):
+        _live(Scene(saved, job, frame.sidebar, sample))
     with frame.data:
         if job.failure:
             _point_at_data(saved, job)
@@ -273,27 +269,24 @@ def _page(saved: Saved, job: Job, frame: Frame) -> None:
 
 @st.fragment
 def _live(scene: Scene) -> None:
-    """Everything that follows the sliders; alone in running again when one moves."""
+    """Everything that follows the sliders; alone in running again when one moves.
+
+    Few elements, and nothing sent before the figures are ready: the browser redraws its page for every batch of
+    messages, and the chart has to wait for that. A chart whose curves stand still is not made again (see `point`).
+    """
     with friendly():
-        saved, frame, live = scene.saved, scene.frame, scene.job.live
+        saved, live = scene.saved, scene.job.live
         drawing = look_up(saved, live)
         figure = drawing.figure()
-        # The chart goes first: it is what the eye waits for, and what takes the browser longest.
-        frame.chart.plotly_chart(Ready(figure), config=PLOT_CONFIG, alt=charts.describe(figure))
-        with frame.sidebar:
+        still, moving = charts.without_live(figure)
+        above = blocks.figures_strip(drawing.reading, saved.names, drawing.against_a) if drawing.reading else ""
+        point.show(moving, figure["layout"]["margin"])
+        st.html(above + blocks.legend(charts.legend(figure)))
+        with st.container(key="chart"):
+            st.plotly_chart(Ready(still), config=PLOT_CONFIG, alt=charts.describe(figure))
+        with scene.sidebar:
             panel.show(saved.objectives, lambda: urlencode(_url()), scene.job.begin if live is None else None)
-        if drawing.reading is not None:
-            with frame.strip:
-                st.html(blocks.figures_strip(drawing.reading, saved.names, drawing.against_a))
-        with frame.legend:
-            st.html(blocks.legend(charts.legend(figure)))
-        with frame.price:
-            st.html(blocks.price_line(drawing.price(), drawing.k, drawing.remarks()))
-        with frame.below:
-            st.html(blocks.fronts_table(drawing.curves, drawing.reading, drawing.scale, drawing.k))
-            if drawing.reading is not None:
-                said = blocks.skipped_words(drawing.reading, saved.names, store.SPLIT)
-                st.html(blocks.figures_table(drawing.reading, saved.names, drawing.against_a, said))
+        st.html("".join(_below(drawing)))
         if scene.sample is not None and live is not None:
             with scene.sample:
                 number = st.session_state[Key.QUERY]
@@ -301,6 +294,16 @@ def _live(scene: Scene) -> None:
                 st.html(blocks.lists_side_by_side(live.queries()[number], base, now, saved.main))
         if live is not None:
             live.look_ahead(drawing.scale, drawing.k, drawing.x, drawing.y)
+
+
+def _below(drawing: Drawing) -> Iterator[str]:
+    """What stands below the chart: the price in words, and the tables."""
+    names = drawing.saved.names
+    yield blocks.price_line(drawing.price(), drawing.k, drawing.remarks())
+    yield blocks.fronts_table(drawing.curves, drawing.reading, drawing.scale, drawing.k)
+    if drawing.reading is not None:
+        said = blocks.skipped_words(drawing.reading, names, store.SPLIT)
+        yield blocks.figures_table(drawing.reading, names, drawing.against_a, said)
 
 
 @dataclass(frozen=True, eq=False)
