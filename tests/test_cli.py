@@ -509,7 +509,7 @@ def test_the_paper_preset_takes_raw_labels(demo: Path) -> None:
 
 def test_options_out_of_range_are_named_together() -> None:
     with pytest.raises(ConfigError) as caught:
-        parsed("--epochs", "0", "--alpha", "0", "--beta", "a,b", "--width", "7").config()
+        parsed("--epochs", "0", "--alpha", "0", "--beta", "a,b", "--width", "0").config()
     for what in ("epochs", "alpha", "'a,b'", "width"):
         assert what in str(caught.value)
 
