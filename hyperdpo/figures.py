@@ -57,6 +57,7 @@ class Series:
     value: Sequence[float]
     low: Sequence[float | None]
     high: Sequence[float | None]
+    colour: str | None = None
 
 
 def front_figure(curves: Sequence[Curve], axes: tuple[str, str], main: str, title: str = "") -> Figure:
@@ -85,8 +86,9 @@ def front_figure(curves: Sequence[Curve], axes: tuple[str, str], main: str, titl
         "xaxis": _axis(axes[0], domain=[0, 0.66]),
         "yaxis": _axis(axes[1]),
         "xaxis2": {**_axis(""), "domain": [0.78, 1], "anchor": "y2", "showticklabels": False},
-        "yaxis2": {**_axis(f"{main}, mean and spread over the points"), "anchor": "x2", "domain": [0, 0.45]},
-        "legend": {"x": 0.78, "y": 1, "font": {"size": 11}},
+        "yaxis2": {**_axis(""), "anchor": "x2", "domain": [0, 0.38]},
+        "legend": {"x": 0.74, "y": 1, "font": {"size": 11}},
+        "annotations": [_heading(f"{html.escape(main)}, mean and spread<br>over the points", 0.89, 0.39)],
     }
     return {"data": traces, "layout": layout}
 
@@ -128,27 +130,32 @@ def sweep_figure(panels: Sequence[tuple[str, Sequence[Series]]], x_title: str, t
 
 
 def bar_figure(panels: Sequence[tuple[str, Sequence[Series]]], title: str = "") -> Figure:
-    """One bar a series with its interval, one panel beside another: a table's figures where there is no plane."""
+    """One bar a series with its interval, one panel beside another: a table's figures where there is no plane.
+
+    The first of a series' values is drawn; panels hold the same series.
+    """
     traces: list[dict[str, Any]] = []
-    layout = _layout(title)
-    width = 1 / len(panels)
-    names = list(dict.fromkeys(s.name for _, series in panels for s in series))
+    layout = {**_layout(title), "annotations": []}
+    left, width = 0.24, 0.76 / len(panels)
     for k, (what, series) in enumerate(panels):
         axis = "" if k == 0 else str(k + 1)
-        layout[f"xaxis{axis}"] = {**_axis(""), "domain": [k * width + 0.03, (k + 1) * width - 0.03], "anchor": f"y{axis}"}
-        layout[f"yaxis{axis}"] = {**_axis(what), "anchor": f"x{axis}"}
-        for s in series:
-            low, high = s.low[0], s.high[0]
-            value = s.value[0]
+        start, end = left + k * width, left + (k + 1) * width - 0.04
+        layout[f"xaxis{axis}"] = {**_axis(""), "domain": [start, end], "anchor": f"y{axis}"}
+        layout[f"yaxis{axis}"] = {
+            **_axis(""), "anchor": f"x{axis}", "autorange": "reversed", "showticklabels": k == 0, "type": "category",
+        }  # fmt: skip
+        layout["annotations"].append(_heading(html.escape(what), (start + end) / 2, 1.0))
+        for i, s in enumerate(series):
+            low, value, high = s.low[0], s.value[0], s.high[0]
             error = {
                 "type": "data", "symmetric": False, "thickness": 1, "width": 4,
                 "array": [max(0.0, high - value) if high is not None else 0.0],
                 "arrayminus": [max(0.0, value - low) if low is not None else 0.0],
             }  # fmt: skip
             traces.append({
-                "type": "bar", "name": _safe(s.name), "x": [_safe(s.name)], "y": [value], "error_y": error,
-                "marker": {"color": COLOURS[names.index(s.name) % len(COLOURS)]}, "xaxis": f"x{axis}",
-                "yaxis": f"y{axis}", "showlegend": False,
+                "type": "bar", "orientation": "h", "name": _safe(s.name), "y": [_safe(s.name, 32)], "x": [value],
+                "error_x": error, "marker": {"color": s.colour or COLOURS[i % len(COLOURS)]}, "xaxis": f"x{axis}",
+                "yaxis": f"y{axis}", "showlegend": False, "width": 0.6,
             })  # fmt: skip
     return {"data": traces, "layout": layout}
 
@@ -225,6 +232,14 @@ def _layout(title: str) -> dict[str, Any]:
 def _axis(title: str, domain: list[float] | None = None) -> dict[str, Any]:
     axis: dict[str, Any] = {"title": {"text": _safe(title, 60)}, "gridcolor": GRID, "zeroline": False, "automargin": True}
     return axis if domain is None else {**axis, "domain": domain}
+
+
+def _heading(text: str, x: float, y: float) -> dict[str, Any]:
+    """Text above a panel; `text` is HTML."""
+    return {
+        "text": text, "x": x, "y": y, "xref": "paper", "yref": "paper", "xanchor": "center", "yanchor": "bottom",
+        "showarrow": False, "font": {"size": 12},
+    }  # fmt: skip
 
 
 def _numbers(values: np.ndarray) -> list[float]:

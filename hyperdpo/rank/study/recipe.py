@@ -40,7 +40,7 @@ PRESETS = ("default", "paper")
 BOOTSTRAP = 1000
 
 TOP = ("title", "about", "report", "ours", "reference", "x", "tuned", "points", "variant", "published", *SIZES)
-SIZE = ("seeds", "preset", "fit", "base_fit", "trees", "only", "draws", "case", "base")
+SIZE = ("seeds", "preset", "fit", "base_fit", "trees", "only", "draws", "case", "base", "tuned")
 MEASURING = ("scale", "at_beta")
 VARIANT = ("label", "preset", "tuned", "sweep", *MEASURING)
 PUBLISHED = ("hypervolume", "main", "main_std", "seconds", "parameters")
@@ -65,6 +65,7 @@ class Case:
         queries: lists of the demo; 0 is its frozen size.
         train_queries: train on as many lists only; 0 is all.
         simulation: the shape of simulated data, see `simulate.Simulation`.
+        seeds: as many seeds on this case; 0 is the size's own number.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Case:
     queries: int = 0
     train_queries: int = 0
     simulation: Simulation | None = None
+    seeds: int = 0
 
     def __post_init__(self) -> None:
         problems = [
@@ -82,6 +84,7 @@ class Case:
                 ("folds", self.folds, 3, ", or 0"),
                 ("queries", self.queries, 0, ""),
                 ("train_queries", self.train_queries, 0, ""),
+                ("seeds", self.seeds, 0, ""),
             )
             if not isinstance(value, int) or (value != 0 and value < least)
         ]
@@ -106,6 +109,7 @@ class Variant:
         scale: c of eq. (15) at which it is measured.
         at_beta: temperatures it is asked to answer, or None for those it was trained at.
         tuning_seconds: what the choice of its settings cost, or None where they were not tuned.
+        options: what the recipe itself says of this row.
     """
 
     label: str
@@ -196,7 +200,9 @@ class _Reader:
         self.problems: list[str] = []
 
     def _wrong(self, where: str, what: str) -> None:
-        self.problems.append(f"{self.file}{f', {where}' if where else ''}: {what}")
+        problem = f"{self.file}{f', {where}' if where else ''}: {what}"
+        if problem not in self.problems:  # what holds for both sizes, or for each value of a sweep, is said once
+            self.problems.append(problem)
 
     def _unknown(self, where: str, given: Iterable[str], known: Sequence[str]) -> None:
         for key in given:
@@ -225,10 +231,12 @@ class _Reader:
         report = document.get("report", "table")
         if report not in REPORTS:
             self._wrong("", f"report is one of {', '.join(REPORTS)}; got {report!r}{nearest(str(report), REPORTS)}.")
-        tuned, notes = self._tuned(document.get("tuned"), tuned_in)
+        notes: list[str] = []
         expanded: dict[Size, list[Variant]] = {}
         for known in SIZES:
-            expanded[known] = self._variants(document, sections[known], tuned, overrides, said=known != SIZES[0])
+            tuned, said = self._tuned(sections[known].get("tuned", document.get("tuned")), tuned_in)
+            expanded[known] = self._variants(document, sections[known], tuned, overrides)
+            notes += said if known == size else []
         cases = {known: self._cases(known, sections[known].get("case", []), overrides) for known in SIZES}
         if not cases[size] and not self.problems:
             self._wrong("", f"it has no [[{size}.case]]: there is nothing to run at this size.")
@@ -287,6 +295,8 @@ class _Reader:
                 continue
             options.setdefault("name", options["data"])
             options["objectives"] = tuple(options.get("objectives", ()))
+            if overrides.seeds is not None:
+                options["seeds"] = overrides.seeds
             if overrides.queries is not None and options["data"] == "demo":
                 options["queries"] = overrides.queries
             if "simulation" in options:
@@ -305,11 +315,9 @@ class _Reader:
     # --- variants
 
     def _variants(
-        self, document: dict[str, Any], section: dict[str, Any], tuned: Mapping[str, Any], overrides: Overrides,
-        *, said: bool,
-    ) -> list[Variant]:  # fmt: skip
-        """The rows of one size. `said` keeps silent about what holds for both sizes and was said for the first."""
-        kept = len(self.problems)
+        self, document: dict[str, Any], section: dict[str, Any], tuned: Mapping[str, Any], overrides: Overrides
+    ) -> list[Variant]:
+        """The rows of one size."""
         given = self._tables("variant", document.get("variant", []))
         if not given:
             self._wrong("", "it has no [[variant]]: there is nothing to compare.")
@@ -319,8 +327,6 @@ class _Reader:
         labels = [v.label for v in found]
         for label in sorted({x for x in labels if labels.count(x) > 1}):
             self._wrong("variant", f"two rows are called {label!r}; give each its own label.")
-        if said:
-            self.problems[kept:] = [p for p in self.problems[kept:] if p not in self.problems[:kept]]
         only = section.get("only")
         if only is None:
             return found
@@ -364,7 +370,8 @@ class _Reader:
             options = merged(shared, chosen.get("options", {}), own, _nested(swept))
             variant = self._variant(where, row, label, options, preset, x, overrides)
             if variant is not None:
-                found.append(replace(variant, tuning_seconds=chosen.get("seconds")))
+                own_options = merged(own, _nested(swept))
+                found.append(replace(variant, tuning_seconds=chosen.get("seconds"), options=own_options))
         return found
 
     def _sweepable(self, where: str, name: str) -> None:
@@ -386,7 +393,7 @@ class _Reader:
         if config is None or len(self.problems) > before:
             return None
         beta = None if at_beta is None else _floats(at_beta)
-        return Variant(label, series, config, x, preset, check_scale(scale), beta, options=options)
+        return Variant(label, series, config, x, preset, check_scale(scale), beta)
 
     def _config(self, where: str, options: Mapping[str, Any], preset: str, overrides: Overrides) -> RankConfig | None:
         """The run an option table asks for, from the preset on."""
@@ -433,7 +440,7 @@ class _Reader:
 
     def _tuned(self, name: Any, folders: Sequence[Path]) -> tuple[dict[str, Any], list[str]]:
         """{method: {options, seconds}} of the first file of that name, and what to say where there is none."""
-        if name is None:
+        if name is None or name is False:
             return {}, []
         for folder in folders:
             file = folder / str(name)

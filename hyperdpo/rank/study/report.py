@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from hyperdpo.figures import Curve, Figure, Series, bar_figure, front_figure, sweep_figure
+from hyperdpo.figures import NEUTRAL, ORACLE, Curve, Figure, Series, bar_figure, front_figure, sweep_figure
 from hyperdpo.rank.study.recipe import Recipe
 from hyperdpo.rank.study.rows import FACTS, REACH, CaseTable, parameters_at
 from hyperdpo.tables import table
 
 SMALL = 0.01  # a hypervolume below shows significant digits
 FLAT = ("case", "label", "series", "method", "x")
+FACT_COLOURS = {"base": NEUTRAL, "oracle": ORACLE}
 COSTS = ("seconds", "base_seconds", "tuning_seconds", "models", "parameters", "features", "queries", "device")
 
 
@@ -280,14 +281,14 @@ def _sweep(t: CaseTable) -> list[tuple[str, list[Series]]]:
 
 
 def _bars(t: CaseTable) -> list[tuple[str, list[Series]]]:
-    labelled = [(c.variant.label, s) for c, s in zip(t.cells, t.sampled, strict=True)]
-    labelled += [(FACTS[n], s) for n, s in t.facts.items()]
+    labelled = [(c.variant.label, s, None) for c, s in zip(t.cells, t.sampled, strict=True)]
+    labelled += [(FACTS[n], s, FACT_COLOURS[n]) for n, s in t.facts.items()]  # type: ignore[misc]
     panels = []
     for figure, what in (("hypervolume", "hypervolume"), ("main", f"{t.cells[0].names[0]} NDCG, mean")):
         series = []
-        for name, sampled in labelled:
+        for name, sampled, colour in labelled:
             estimate = sampled.estimate(figure)
             low, high = estimate.interval or (None, None)
-            series.append(Series(name, [None], [estimate.value], [low], [high]))
+            series.append(Series(name, [None], [estimate.value], [low], [high], colour))
         panels.append((what, series))
     return panels

@@ -140,7 +140,7 @@ def _asked(
                 except HyperDPOError as error:
                     problems += [f"{recipe.name}, {case.name}, {variant.label}: {p}" for p in error.problems]
                     continue
-                for seed in range(recipe.seeds):
+                for seed in range(case.seeds or recipe.seeds):
                     config = replace(variant.config, seed=seed)
                     base = base_unit(case, fold, plain, config, store.device)
                     unit = method_unit(
