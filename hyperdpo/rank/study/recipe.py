@@ -16,14 +16,13 @@ Options are validated by the dataclasses they end up in, so that a recipe can us
 
 from __future__ import annotations
 
-import math
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from hyperdpo.errors import ConfigError, nearest
+from hyperdpo.errors import ConfigError, HyperDPOError, nearest
 from hyperdpo.methods import MethodConfig
 from hyperdpo.rank.base import BASE_FIT
 from hyperdpo.rank.model import NetConfig
@@ -39,10 +38,10 @@ REPORTS = ("table", "sweep", "distance", "tuning")
 PRESETS = ("default", "paper")
 BOOTSTRAP = 1000
 
-TOP = ("title", "about", "report", "ours", "reference", "x", "tuned", "points", "variant", "published", *SIZES)
+TOP = ("title", "about", "report", "ours", "x", "tuned", "points", "variant", "published", *SIZES)
 SIZE = ("seeds", "preset", "fit", "base_fit", "trees", "only", "draws", "case", "base", "tuned")
 MEASURING = ("scale", "at_beta")
-VARIANT = ("label", "preset", "tuned", "sweep", *MEASURING)
+VARIANT = ("label", "preset", "tuned", "sweep", "reference", *MEASURING)
 PUBLISHED = ("hypervolume", "main", "main_std", "seconds", "parameters")
 PUBLISHED_SIZE = ("features", "objectives", "source")
 TABLES: dict[str, Any] = {"net": NetConfig, "fit": FitConfig, "base_fit": FitConfig, "trees": TreesConfig}
@@ -110,6 +109,7 @@ class Variant:
         at_beta: temperatures it is asked to answer, or None for those it was trained at.
         tuning_seconds: what the choice of its settings cost, or None where they were not tuned.
         options: what the recipe itself says of this row.
+        reference: the series whose fronts at the same x it is measured from, in a distance report.
     """
 
     label: str
@@ -121,6 +121,7 @@ class Variant:
     at_beta: tuple[float, ...] | None = None
     tuning_seconds: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    reference: str | None = None
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,6 @@ class Recipe:
     seeds: int
     about: str = ""
     ours: str | None = None
-    reference: str | None = None
     x: str = ""
     draws: int = BOOTSTRAP
     published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -243,11 +243,13 @@ class _Reader:
         section, variants = sections[size], expanded[size]
         published = self._published(document.get("published", {}), {v.label for k in SIZES for v in expanded[k]})
         self._labels("", "ours", document.get("ours"), variants)
-        reference = document.get("reference")
-        if reference is not None and reference not in {v.series for v in variants}:
-            self._wrong("", f"reference names a variant; got {reference!r}.")
-        if report == "distance" and (reference is None or any(v.x is None for v in variants)):
-            self._wrong("", "a distance report needs a reference and a sweep in every variant.")
+        series = list(dict.fromkeys(v.series for v in variants))
+        for v in variants:
+            if v.reference is not None and v.reference not in series:
+                hint = nearest(v.reference, series)
+                self._wrong(f"variant {v.series!r}", f"reference names a variant; got {v.reference!r}{hint}.")
+        if report == "distance" and (not any(v.reference for v in variants) or any(v.x is None for v in variants)):
+            self._wrong("", "a distance report needs a sweep in every variant and a reference in some.")
         seeds = overrides.seeds or section.get("seeds", 1)
         draws = section.get("draws", BOOTSTRAP)
         for what, value in (("seeds", seeds), ("draws", draws)):
@@ -257,7 +259,7 @@ class _Reader:
             return None
         return Recipe(
             name, str(document.get("title", name)), size, report, tuple(cases[size]), tuple(variants), seeds,
-            about=str(document.get("about", "")), ours=document.get("ours"), reference=reference,
+            about=str(document.get("about", "")), ours=document.get("ours"),
             x=str(document.get("x", "")), draws=draws, published=published[0], published_size=published[1],
             notes=tuple(notes),
         )  # fmt: skip
@@ -365,13 +367,14 @@ class _Reader:
         if points is not None:
             shared["points"] = points
         chosen = tuned.get(str(given.get("method", "hyperdpo")), {}) if given.get("tuned", True) else {}
+        reference = None if given.get("reference") is None else str(given["reference"])
         found = []
         for row, x, swept in rows:
             options = merged(shared, chosen.get("options", {}), own, _nested(swept))
             variant = self._variant(where, row, label, options, preset, x, overrides)
             if variant is not None:
                 own_options = merged(own, _nested(swept))
-                found.append(replace(variant, tuning_seconds=chosen.get("seconds"), options=own_options))
+                found.append(replace(variant, tuning_seconds=chosen.get("seconds"), options=own_options, reference=reference))
         return found
 
     def _sweepable(self, where: str, name: str) -> None:
@@ -385,15 +388,12 @@ class _Reader:
         self, where: str, label: str, series: str, options: dict[str, Any], preset: str, x: float | None,
         overrides: Overrides,
     ) -> Variant | None:  # fmt: skip
-        before = len(self.problems)
-        scale, at_beta = options.get("scale", 1.0), options.get("at_beta")
-        if not (_number(scale) and math.isfinite(scale) and scale > 0):
-            self._wrong(where, f"scale is a number above 0; got {scale!r}.")
+        scale = self._made(where, lambda: check_scale(options.get("scale", 1.0)), {})
+        at_beta = None if options.get("at_beta") is None else self._made(where, _floats, {"value": options["at_beta"]})
         config = self._config(where, options, preset, overrides)
-        if config is None or len(self.problems) > before:
+        if config is None or scale is None:
             return None
-        beta = None if at_beta is None else _floats(at_beta)
-        return Variant(label, series, config, x, preset, check_scale(scale), beta)
+        return Variant(label, series, config, x, preset, scale, at_beta)
 
     def _config(self, where: str, options: Mapping[str, Any], preset: str, overrides: Overrides) -> RankConfig | None:
         """The run an option table asks for, from the preset on."""
@@ -417,8 +417,8 @@ class _Reader:
                 parts[name] = self._made(f"{where}, {name}", _replacer(current), given)
         own = {k: options[k] for k in (*RANK_OPTIONS, "base") if k in options}
         if "beta" in own:
-            own["beta"] = _floats(own["beta"])
-        if None in parts.values():
+            own["beta"] = self._made(where, _floats, {"value": own["beta"]})
+        if None in (*parts.values(), own.get("beta", ())):
             return None
         config: RankConfig | None = self._made(where, _replacer(start), {**parts, **own})
         if config is not None:
@@ -429,7 +429,7 @@ class _Reader:
         """make(**options), or None with its problems noted."""
         try:
             return make(**options)
-        except ConfigError as error:
+        except HyperDPOError as error:
             for problem in error.problems:
                 self._wrong(where, problem)
         except (TypeError, ValueError) as error:

@@ -18,7 +18,7 @@ from hyperdpo.tables import table
 SMALL = 0.01  # a hypervolume below shows significant digits
 FLAT = ("case", "label", "series", "method", "x")
 FACT_COLOURS = {"base": NEUTRAL, "oracle": ORACLE}
-COSTS = ("seconds", "base_seconds", "tuning_seconds", "models", "parameters", "features", "queries", "device")
+COSTS = ("seconds", "cpu_seconds", "base_seconds", "tuning_seconds", "models", "parameters", "features", "queries", "device")
 
 
 def document(recipe: Recipe, tables: Sequence[CaseTable], notes: Sequence[str]) -> dict[str, Any]:
@@ -85,8 +85,8 @@ def _case_text(recipe: Recipe, t: CaseTable, rows: Sequence[Mapping[str, Any]]) 
         f"{'validation' if recipe.report == 'tuning' else 'test'} queries; "
         f"seeds {', '.join(map(str, t.seeds))}; NDCG@{first.about['k']}; 95 % intervals over queries and seeds"
     )
-    headers = ["", "hypervolume", f"{first.names[0]} mean", "std", "sparsity", "s", "base s", "tuning s", "models",
-               "parameters"]  # fmt: skip
+    headers = ["", "hypervolume", f"{first.names[0]} mean", "std", "sparsity", "s", "CPU s", "base s", "tuning s",
+               "models", "parameters"]  # fmt: skip
     ours = t.ours is not None
     if ours:
         headers += [f"{recipe.ours} /", "p better"]
@@ -94,8 +94,8 @@ def _case_text(recipe: Recipe, t: CaseTable, rows: Sequence[Mapping[str, Any]]) 
     for row in rows:
         cells: list[object] = [
             row["label"], _estimate(row["hypervolume"]), _estimate(row["main"]), row["main_std"],
-            f"{row['sparsity']['value']:.6f}", _seconds(row.get("seconds")), _seconds(row.get("base_seconds")),
-            _seconds(row.get("tuning_seconds")), row.get("models"), row.get("parameters"),
+            f"{row['sparsity']['value']:.6f}", _seconds(row.get("seconds")), _seconds(row.get("cpu_seconds") or None),
+            _seconds(row.get("base_seconds")), _seconds(row.get("tuning_seconds")), row.get("models"), row.get("parameters"),
         ]  # fmt: skip
         if ours:
             test = (row["against"] or {}).get("hypervolume")
@@ -117,17 +117,17 @@ def _reach_text(reach: Mapping[str, Any]) -> str:
 
 
 def _distance_text(recipe: Recipe, distances: Sequence[Mapping[str, Any]]) -> str:
-    headers = ["", recipe.x or "x", f"from {recipe.reference}, at the same w", "between the fronts", "between seeds",
-               "hypervolume ratio", "s", f"s of {recipe.reference}"]  # fmt: skip
+    headers = ["", "from", recipe.x or "x", "at the same w", "between the fronts", "between seeds",
+               "hypervolume ratio", "s", "s of the other"]  # fmt: skip
     rows = [
         [
-            f"{d['case']}: {d['series']}", f"{d['x']:g}", _estimate(d["same_w"]), _estimate(d["front"]),
+            f"{d['case']}: {d['series']}", d["reference"], f"{d['x']:g}", _estimate(d["same_w"]), _estimate(d["front"]),
             d["floor"]["same_w"] if d["floor"] else None, _ratio(d["hypervolume"]), _seconds(d["seconds"]),
             _seconds(d["reference_seconds"]),
         ]
         for d in distances
     ]  # fmt: skip
-    return "Distances between fronts, in NDCG\n" + table(headers, rows)
+    return "Distances between fronts, in NDCG\n" + table(headers, rows, left=2)
 
 
 def _published_text(recipe: Recipe, found: Sequence[Mapping[str, Any]]) -> str:
@@ -208,12 +208,12 @@ def resolved(recipe: Recipe, tables: Sequence[CaseTable]) -> dict[str, Any]:
     """Every option of every variant spelled out, for the objectives of each case."""
     m = {t.case.name: len(t.cells[0].names) - 1 for t in tables}
     return {
-        **{k: getattr(recipe, k) for k in ("name", "title", "size", "report", "ours", "reference", "seeds", "draws")},
+        **{k: getattr(recipe, k) for k in ("name", "title", "size", "report", "ours", "seeds", "draws")},
         "cases": [asdict(case) for case in recipe.cases],
         "variants": [
             {
                 "label": v.label, "series": v.series, "x": v.x, "preset": v.preset, "scale": v.scale,
-                "at_beta": v.at_beta, "tuning_seconds": v.tuning_seconds,
+                "at_beta": v.at_beta, "reference": v.reference, "tuning_seconds": v.tuning_seconds,
                 "config": {name: asdict(v.config.resolve(count)) for name, count in m.items()},
             }
             for v in recipe.variants

@@ -58,7 +58,7 @@ def make_cell(case: Case, variant: Variant, found: Mapping[int, Sequence[Measure
     facts = {name: joined(name) for name in FACTS if all(name in known for known in common)}
     about = {
         **{key: first.about[key] for key in ("models", "parameters", "features", "device", "k", "beta")},
-        **{key: spent(key) for key in ("seconds", "base_seconds")},
+        **{key: spent(key) for key in ("seconds", "cpu_seconds", "base_seconds")},
         "queries": sum(fold.about["queries"] for fold in found[seeds[0]]),
     }
     return Cell(case, variant, seeds, joined(OWN), facts, first.names, about)
@@ -88,9 +88,11 @@ class CaseTable:
 
     @cached_property
     def facts(self) -> dict[str, Sampled]:
-        """The base and the oracle, as the first cell met them: they are the same for all."""
+        """The base and, where all cells are asked for the same temperature, the oracle, as the first cell met them."""
         first = self.cells[0]
-        return {n: Sampled(self._common(first, first.facts[n]), self.samples) for n in SHOWN_FACTS if n in first.facts}
+        terms = {(c.variant.config.beta, c.variant.scale, c.variant.at_beta) for c in self.cells}
+        shown = [n for n in SHOWN_FACTS if n in first.facts and (n == "base" or len(terms) == 1)]
+        return {n: Sampled(self._common(first, first.facts[n]), self.samples) for n in shown}
 
     def _common(self, cell: Cell, per_query: np.ndarray) -> np.ndarray:
         return per_query[[cell.seeds.index(s) for s in self.seeds]]
@@ -142,8 +144,10 @@ class CaseTable:
             out["oracle_share"] = mine.against(self.facts["oracle"]).to_dict()
         single = [c for c in self.cells if c.variant.config.method.method == "dpo-ls"]
         if single and own.variant.config.method.method in CONDITIONED:
-            one = min(c.about["seconds"] / c.about["models"] for c in single)
-            out["time_ratio"] = own.about["seconds"] / one if one > 0 else None
+            # Where each knows what its process computed, a busy machine does not enter.
+            clock = "cpu_seconds" if all(c.about["cpu_seconds"] > 0 for c in [own, *single]) else "seconds"
+            one = min(c.about[clock] / c.about["models"] for c in single)
+            out["time_ratio"] = own.about[clock] / one if one > 0 else None
         return out
 
     def distances(self) -> list[dict[str, Any]]:
@@ -151,15 +155,15 @@ class CaseTable:
 
         `floor` is how far two seeds of the reference lie from each other: no method can be told from it below that.
         """
-        by_x = {c.variant.x: i for i, c in enumerate(self.cells) if c.variant.series == self.recipe.reference}
+        at = {(c.variant.series, c.variant.x): i for i, c in enumerate(self.cells)}
         out = []
         for i, cell in enumerate(self.cells):
-            if cell.variant.series == self.recipe.reference or cell.variant.x not in by_x:
+            j = at.get((str(cell.variant.reference), cell.variant.x))
+            if j is None:
                 continue
-            j = by_x[cell.variant.x]
             out.append({
                 "case": self.case.name, "label": cell.variant.label, "series": cell.variant.series, "x": cell.variant.x,
-                **_distances(self.sampled[i], self.sampled[j]), "floor": _floor(self.sampled[j].points),
+                "reference": cell.variant.reference, **_distances(self.sampled[i], self.sampled[j]), "floor": _floor(self.sampled[j].points),
                 "hypervolume": paired_test(
                     self.sampled[i].drawn("hypervolume"), self.sampled[j].drawn("hypervolume"),
                     self.sampled[i].value("hypervolume"), self.sampled[j].value("hypervolume"),
@@ -180,7 +184,7 @@ def _figures(sampled: Sampled) -> dict[str, Any]:
 
 
 def _costs(cell: Cell) -> dict[str, Any]:
-    keys = ("seconds", "base_seconds", "models", "parameters", "features", "queries", "device")
+    keys = ("seconds", "cpu_seconds", "base_seconds", "models", "parameters", "features", "queries", "device")
     return {**{key: cell.about[key] for key in keys}, "tuning_seconds": cell.variant.tuning_seconds}
 
 

@@ -82,7 +82,7 @@ class Measured:
     Attributes:
         ndcg: {front: (p, q, 1 + m)} NDCG per query.
         names: the main label and the objectives.
-        about: seconds, base_seconds, wall (all of the unit), models, parameters, features, device, k.
+        about: seconds, cpu_seconds, base_seconds, wall (all of the unit), models, parameters, features, device, k.
     """
 
     ndcg: Mapping[str, np.ndarray]
@@ -215,7 +215,7 @@ class Store:
         about = {
             "names": [own.main, *own.objectives],
             "label": unit.label, "kind": list(unit.kind), "weight": unit.weight, "wall": wall,
-            "seconds": run.config["seconds"], "base_seconds": run.config["base"].get("seconds", 0.0),
+            "seconds": run.config["seconds"], "cpu_seconds": run.config.get("cpu_seconds", 0.0), "base_seconds": run.config["base"].get("seconds", 0.0),
             "models": run.models, "parameters": run.parameters, "features": len(data.task.features),
             "device": run.config["device"], "k": own.k, "split": wanted.split, "queries": len(data.queries(wanted.split)),
             "epochs": [t["epochs"] for t in run.config["training"]], "beta": list(own.beta), "scale": own.scale,
