@@ -262,6 +262,8 @@ def differing_terms(first: ParetoFront, other: ParetoFront) -> tuple[str, ...]:
     free = {"scale", "beta"} if first.method in UNTEMPERED or other.method in UNTEMPERED else set()
     if not (first.beta and other.beta):
         free.add("beta")
+    if first.m != other.m:  # the objectives say it all
+        free.add("reference_point")
     return tuple(t for t in TERMS if t not in free and getattr(first, t) != getattr(other, t))
 
 

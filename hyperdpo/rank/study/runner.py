@@ -6,7 +6,7 @@ import fcntl
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,14 +65,14 @@ def execute(units: Sequence[Unit], store: Store, *, jobs: int = 1, say: Say = la
     todo = [u for u in unique.values() if store.missing(u)]
     progress = _Progress(len(unique), len(unique) - len(todo), todo, pace, jobs, say)
     failed: dict[str, str] = {}
-    with _locked(store.work):
+    with _locked(store.work), _Workers(store, min(jobs, max(1, len(todo)))) as workers:
         for level in ([u for u in todo if u.base is None], [u for u in todo if u.base is not None]):
             ready = [u for u in level if u.base not in failed]
             for unit in level:
                 if unit.base in failed:
                     failed[unit.key] = f"{unit.label}: its base failed."
                     progress.ended(unit, None)
-            for unit, outcome in _outcomes(ready, store, jobs):
+            for unit, outcome in workers.run(ready):
                 if isinstance(outcome, str):
                     failed[unit.key] = f"{unit.label}: {outcome}"
                     progress.ended(unit, None)
@@ -109,28 +109,40 @@ def time_left(seconds: float | None) -> str:
     return f"about {seconds / 60:.0f} min left" if seconds < 5400 else f"about {seconds / 3600:.1f} h left"
 
 
-def _outcomes(units: Sequence[Unit], store: Store, jobs: int) -> Iterator[tuple[Unit, float | str]]:
-    """Each unit with the seconds it took or the message of its failure, in the order in which they end."""
-    if jobs == 1:
-        threads = torch.get_num_threads()
-        one_thread()
-        try:
+class _Workers:
+    """`jobs` processes that live as long as the study, or, for one job, this process."""
+
+    def __init__(self, store: Store, jobs: int) -> None:
+        self.store, self.jobs = store, jobs
+        self._pool: ProcessPoolExecutor | None = None
+        self._threads = torch.get_num_threads()
+
+    def __enter__(self) -> _Workers:
+        if self.jobs == 1:
+            one_thread()
+        else:
+            # Read by every library of the new processes before torch is imported there.
+            os.environ["OMP_NUM_THREADS"] = "1"
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(self.jobs, mp_context=context, initializer=one_thread)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._pool is None:
+            torch.set_num_threads(self._threads)
+        else:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def run(self, units: Sequence[Unit]) -> Iterator[tuple[Unit, float | str]]:
+        """Each unit with the seconds it took or the message of its failure, in the order in which they end."""
+        if self._pool is None:
             for unit in units:
-                yield unit, _outcome(store, unit)
-        finally:
-            torch.set_num_threads(threads)
-        return
-    # Read by every library of the new processes before torch is imported there.
-    os.environ["OMP_NUM_THREADS"] = "1"
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(jobs, max(1, len(units))), mp_context=context, initializer=one_thread)
-    try:
-        waiting: dict[Future[float | str], Unit] = {pool.submit(_outcome, store, unit): unit for unit in units}
+                yield unit, _outcome(self.store, unit)
+            return
+        waiting = {self._pool.submit(_outcome, self.store, unit): unit for unit in units}
         while waiting:
             for future in wait(waiting, return_when=FIRST_COMPLETED).done:
                 yield waiting.pop(future), future.result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _outcome(store: Store, unit: Unit) -> float | str:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from hyperdpo.rank.model import NetConfig
 from hyperdpo.rank.run import RankRun
 from hyperdpo.rank.study.recipe import Case
 from hyperdpo.rank.study.sources import Fold
-from hyperdpo.rank.train import RankConfig, plan, train
+from hyperdpo.rank.train import TRAINING, RankConfig, plan, train
 from hyperdpo.runs import versions
 from hyperdpo.training import FitConfig, make_accelerator
 
@@ -146,7 +147,6 @@ class Store:
 
     work: Path
     device: str = "cpu"
-    train: Callable[..., RankRun] = field(default=train, repr=False)
 
     def file(self, key: str) -> Path:
         return self.work / "units" / f"{key}.npz"
@@ -186,12 +186,9 @@ class Store:
         config = unit.config
         if unit.base is not None:
             config = replace(config, base=f"run:{self.run_folder(unit.base)}")
-        if (out / "manifest.json").exists() and not (out / "training").exists():
-            return RankRun(out)
-        try:
-            return self.train(data, config, out, resume=True, device=self.device)
-        except RunError:  # left by a kill at a bad moment, or the work folder has moved since: begin this unit again
-            return self.train(data, config, out, overwrite=True, device=self.device)
+        if out.exists() and not _resumable(out, config.base):
+            shutil.rmtree(out)
+        return train(data, config, out, resume=True, device=self.device)
 
     def _fronts(self, run: RankRun, data: RankData, wanted: Measure) -> list[ParetoFront]:
         if (wanted.scale, wanted.at_beta, wanted.split) == (1.0, None, "test"):
@@ -223,6 +220,19 @@ class Store:
         buffer = io.BytesIO()
         np.savez_compressed(buffer, about=np.array(json.dumps(about)), **arrays)  # type: ignore[arg-type]
         write_atomic(self.file(wanted.key), buffer.getvalue())
+
+
+def _resumable(out: Path, base: str) -> bool:
+    """Whether a run folder is finished or can be gone on with.
+
+    Not so where a kill left it without its plan, or where the work folder has moved and the plan names the old place.
+    """
+    if (out / "manifest.json").exists():
+        return True
+    try:
+        return bool(json.loads((out / TRAINING / "plan.json").read_text("utf-8"))["base"] == base)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def one_thread() -> None:
