@@ -728,7 +728,10 @@ class Compare:
                 f"{test['p']:.3f}" if test else None,
             ])  # fmt: skip
         lines = [head, "", table(headers, shown, left=2)]
-        lines += ["", "95 % intervals by bootstrap over queries; the same samples for every run, so that tests are paired."]
+        lines += [
+            "",
+            "95 % intervals by bootstrap over queries; the same samples for every run, so that tests are paired.",
+        ]
         return "\n".join([*lines, *(f"Note: {note}" for note in notes)])
 
 
@@ -856,7 +859,7 @@ class Reproduce:
     queries: Annotated[int | None, _flag("Lists of the demo data.", "N", "the recipe's")] = None
     jobs: Annotated[int, arg(metavar="J", help="Processes, each with one thread.")] = 1
     device: Device = "auto"
-    images: Annotated[bool, arg(metavar="True|False", help="Whether figures are also drawn as PNG and PDF.")] = True
+    no_images: Annotated[bool, arg(help="Figures as HTML only, not as PNG and PDF.", help_behavior_hint="")] = False
     json: Json = False
 
     def execute(self) -> Answer:
@@ -878,11 +881,15 @@ class Reproduce:
             jobs=self.jobs,
             device=_device(self.device).type,
             overrides=Overrides(self.seeds, self.epochs, self.queries),
-            images=self.images,
+            images=not self.no_images,
             say=_say,
         )
         documents = {
-            o.recipe.name: {**(o.document or {"skipped": o.text}), "files": list(map(str, o.files)), "problems": o.problems}
+            o.recipe.name: {
+                **(o.document or {"skipped": o.text}),
+                "files": list(map(str, o.files)),
+                "problems": o.problems,
+            }
             for o in outcomes
         }
         text = "\n\n".join(

@@ -61,7 +61,7 @@ class Series:
 
 
 def front_figure(curves: Sequence[Curve], axes: tuple[str, str], main: str, title: str = "") -> Figure:
-    """Fronts over two objectives, as the paper's Figures 2 and 11, with the main score's mean and spread beside them."""
+    """Fronts over two objectives, as the paper's Figures 2 and 11, the main score's mean and spread beside them."""
     traces: list[dict[str, Any]] = []
     colours = _colours(curves)
     for i, curve in enumerate(curves):
@@ -71,8 +71,8 @@ def front_figure(curves: Sequence[Curve], axes: tuple[str, str], main: str, titl
         on_front = non_dominated(shown) if len(shown) else np.array([], dtype=bool)
         size = [8 if on else 5 for on in on_front]
         traces.append({
-            "type": "scatter", "mode": "markers" if curve.kind == "base" else "lines+markers", "name": _safe(curve.name),
-            "x": _numbers(shown[:, 0]), "y": _numbers(shown[:, 1]), "legendgroup": str(i),
+            "type": "scatter", "mode": "markers" if curve.kind == "base" else "lines+markers",
+            "name": _safe(curve.name), "x": _numbers(shown[:, 0]), "y": _numbers(shown[:, 1]), "legendgroup": str(i),
             "line": {"color": colour, "dash": dash, "width": 1.5 if curve.kind == "oracle" else 2},
             "marker": {"color": colour, "symbol": _symbol(curve, i), "size": 12 if curve.kind == "base" else size},
         })  # fmt: skip
@@ -105,7 +105,10 @@ def sweep_figure(panels: Sequence[tuple[str, Sequence[Series]]], x_title: str, t
     for k, (what, series) in enumerate(panels):
         axis = "" if k == 0 else str(k + 1)
         bottom = 1 - (k + 1) * height
-        layout[f"yaxis{axis}"] = {**_axis(what), "domain": [bottom + (0.08 if k + 1 < len(panels) else 0), bottom + height]}
+        layout[f"yaxis{axis}"] = {
+            **_axis(what),
+            "domain": [bottom + (0.08 if k + 1 < len(panels) else 0), bottom + height],
+        }
         layout[f"xaxis{axis}"] = {
             **_axis(x_title if k + 1 == len(panels) else ""),
             "anchor": f"y{axis}",
@@ -167,16 +170,17 @@ def save(figure: Figure, stem: Path, *, images: bool = True) -> tuple[list[Path]
     """
     import plotly.io
 
-    page = stem.with_suffix(".html")
+    page = stem.with_name(f"{stem.name}.html")  # not with_suffix: a name may have a dot
     write_atomic(page, plotly.io.to_html(figure, include_plotlyjs="directory", full_html=True, validate=False))
     _write_plotly(page.parent)
     written = [page]
     for kind in IMAGES if images else ():
+        image = stem.with_name(f"{stem.name}.{kind}")
         try:
-            write_atomic(stem.with_suffix(f".{kind}"), _picture(figure, kind))
+            write_atomic(image, _picture(figure, kind))
         except _NoPictureError as error:
             return written, f"{NO_BROWSER} ({error})"
-        written.append(stem.with_suffix(f".{kind}"))
+        written.append(image)
     return written, None
 
 
@@ -230,7 +234,12 @@ def _layout(title: str) -> dict[str, Any]:
 
 
 def _axis(title: str, domain: list[float] | None = None) -> dict[str, Any]:
-    axis: dict[str, Any] = {"title": {"text": _safe(title, 60)}, "gridcolor": GRID, "zeroline": False, "automargin": True}
+    axis: dict[str, Any] = {
+        "title": {"text": _safe(title, 60)},
+        "gridcolor": GRID,
+        "zeroline": False,
+        "automargin": True,
+    }
     return axis if domain is None else {**axis, "domain": domain}
 
 

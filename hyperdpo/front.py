@@ -233,7 +233,7 @@ class ParetoFront:
                 data=fields.get("data", ""),
                 beta=tuple(fields.get("beta", ())),
                 device=fields.get("device", ""),
-                reference=tuple(float(v) for v in fields.get("reference", ())),
+                reference=tuple(map(float, fields["reference"])) if any(fields.get("reference", ())) else (),
             )
         except DataError:
             raise

@@ -53,11 +53,15 @@ def test_options_end_up_in_the_configs(tmp_path: Path) -> None:
     assert (recipe.seeds, recipe.cases[0].queries, recipe.ours) == (2, 60, "mixture")
     changed = read_recipe(tmp_path / "a.toml", "quick", overrides=Overrides(seeds=5, epochs=1, queries=30))
     assert (changed.seeds, changed.cases[0].queries) == (5, 30)
-    assert {v.config.fit.epochs for v in changed.variants} == {v.config.base_fit.epochs for v in changed.variants} == {1}
+    assert (
+        {v.config.fit.epochs for v in changed.variants} == {v.config.base_fit.epochs for v in changed.variants} == {1}
+    )
 
 
 def test_a_sweep_is_a_row_for_each_value_and_lambda_has_a_sign(tmp_path: Path) -> None:
-    text = GOOD.replace('label = "mixture"\n', 'label = "film"\nparametrisation = "film"\nsweep = { lambda = [-0.5, 0, 2] }\n')
+    text = GOOD.replace(
+        'label = "mixture"\n', 'label = "film"\nparametrisation = "film"\nsweep = { lambda = [-0.5, 0, 2] }\n'
+    )
     text = text.replace('ours = "mixture"', 'report = "sweep"')
     rows = read_recipe(written(tmp_path, text), "quick").variants[:3]
     assert [v.x for v in rows] == [-0.5, 0.0, 2.0]
@@ -67,7 +71,9 @@ def test_a_sweep_is_a_row_for_each_value_and_lambda_has_a_sign(tmp_path: Path) -
     assert {v.series for v in rows} == {"film"}
     assert rows[0].label == "film, lambda -0.5"
     deep = text.replace("lambda = [-0.5, 0, 2]", '"net.layers" = [0, 3]')
-    assert [v.config.net.layers for v in read_recipe(written(tmp_path, deep), "quick").variants[:2] if v.config.net] == [0, 3]
+    assert [
+        v.config.net.layers for v in read_recipe(written(tmp_path, deep), "quick").variants[:2] if v.config.net
+    ] == [0, 3]
 
 
 def test_only_chooses_rows_of_one_size(tmp_path: Path) -> None:
@@ -140,10 +146,18 @@ objectives = ["a"]
         ('ours = "mixture"', 'report = "distance"', "needs a sweep in every variant and a reference in some"),
         ("queries = 60", "queries = 60\n[[quick.case]]\ndata = 'demo'", "two cases are called 'demo'"),
         ("fit = { epochs = 3 }", "fit = { epochs = 'three' }", "wrong type"),
-        ("fit = { epochs = 3 }", "fit = { epochs = 3 }\nonly = ['LSS']", "no variant is called 'LSS' (did you mean 'LS'?)"),
+        (
+            "fit = { epochs = 3 }",
+            "fit = { epochs = 3 }\nonly = ['LSS']",
+            "no variant is called 'LSS' (did you mean 'LS'?)",
+        ),
         ('data = "demo"', 'data = "simulated"', "simulation gives the shape of data = 'simulated'"),
         ('data = "demo"', 'data = "mine"', "queries is the size of the demo"),
-        ('method = "dpo-ls"', 'method = "dpo-ls"\nscale = 0', "scale c is a finite number above 0 (1 is the trained model); got 0"),
+        (
+            'method = "dpo-ls"',
+            'method = "dpo-ls"\nscale = 0',
+            "scale c is a finite number above 0 (1 is the trained model); got 0",
+        ),
         ('method = "dpo-ls"', 'method = "dpo-ls"\nbeta = [1, -1]', "beta is one number above 0"),
         ('method = "dpo-ls"', 'method = "dpo-ls"\nsweep = { scale = [] }', "sweep gives a list of numbers"),
         ('method = "dpo-ls"', 'method = "dpo-ls"\npreset = "papers"', "preset is default or paper; got 'papers'"),
@@ -155,7 +169,9 @@ objectives = ["a"]
 )
 def test_what_cannot_work_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
     assert old in GOOD
-    assert any(message in p for p in problems(tmp_path, GOOD.replace(old, new))), problems(tmp_path, GOOD.replace(old, new))
+    assert any(message in p for p in problems(tmp_path, GOOD.replace(old, new))), problems(
+        tmp_path, GOOD.replace(old, new)
+    )
 
 
 def test_tuned_settings_lie_under_what_a_recipe_says(tmp_path: Path) -> None:

@@ -101,7 +101,9 @@ def test_a_table_is_what_the_runs_fronts_say(study, tmp_path: Path, trained: lis
         fronts = [r.folder.fronts()[0] for r in own]
         assert len(fronts) == 2
         row = found[label]
-        assert row["hypervolume"]["value"] == pytest.approx(np.mean([hypervolume(f.auxiliary) for f in fronts]), abs=1e-5)
+        assert row["hypervolume"]["value"] == pytest.approx(
+            np.mean([hypervolume(f.auxiliary) for f in fronts]), abs=1e-5
+        )
         assert sorted(row["hypervolume"]["each"]) == pytest.approx(sorted(f.hypervolume for f in fronts), abs=1e-5)
         assert row["main"]["value"] == pytest.approx(np.mean([f.main_mean for f in fronts]), abs=1e-5)
         assert row["main_std"] == pytest.approx(np.mean([f.main_std for f in fronts]), abs=1e-5)
@@ -121,7 +123,13 @@ def test_a_table_is_what_the_runs_fronts_say(study, tmp_path: Path, trained: lis
 def test_the_files_say_the_same_as_the_answer(study, tmp_path: Path) -> None:
     outcome = study(PAIR + "[quick]" + FIT + CASE)
     out = tmp_path / "work" / "a-quick"
-    assert {f.name for f in outcome.files} == {"table.txt", "table.csv", "result.json", "recipe.json", "figure-toy.html"}
+    assert {f.name for f in outcome.files} == {
+        "table.txt",
+        "table.csv",
+        "result.json",
+        "recipe.json",
+        "figure-toy.html",
+    }
     stored = json.loads((out / "result.json").read_text())
     assert [r["label"] for r in stored["rows"]] == ["HyperDPO", "DPO-LS", "base"]
     lines = list(csv.DictReader((out / "table.csv").read_text().splitlines()))
@@ -278,7 +286,9 @@ def test_data_that_was_not_given_is_named_and_left_out(study) -> None:
 
 
 def test_what_cannot_be_trained_is_refused_before_anything_is(study, trained: list[str]) -> None:
-    text = PAIR.replace('method = "dpo-ls"', 'method = "dpo-soup"') + "[quick]" + FIT + CASE + 'objectives = ["clicks"]\n'
+    text = (
+        PAIR.replace('method = "dpo-ls"', 'method = "dpo-soup"') + "[quick]" + FIT + CASE + 'objectives = ["clicks"]\n'
+    )
     with pytest.raises(ConfigError, match="a, toy, DPO-LS: dpo-soup combines several objectives; got 1"):
         study(text)
     assert trained == []
@@ -347,7 +357,9 @@ def test_published_figures_stand_beside_ours_with_parameters_at_the_papers_size(
     [entry] = outcome.document["published"]
     main = entry["figures"]["main"]
     assert main["ratio"] == pytest.approx(rows(outcome)["DPO-LS"]["main"]["value"] / 0.5)
-    assert entry["figures"]["parameters"]["ours"] == 5 * ((131 * 8 + 8) + 4 * (8 * 8 + 8) + (8 * 8 + 8) + 8)  # five models: three points, but m = 5
+    assert entry["figures"]["parameters"]["ours"] == 5 * (
+        (131 * 8 + 8) + 4 * (8 * 8 + 8) + (8 * 8 + 8) + 8
+    )  # five models: three points, but m = 5
     assert "Beside the paper's" in outcome.text
 
 
@@ -358,7 +370,9 @@ def test_parameters_are_the_papers() -> None:
     assert {label: found[label] for label in expected} == expected
     assert set(expected.values()) == {551_232, 250_615, 801_792, 50_432}
     quick = read_recipe(RECIPES / "table1.toml", "quick")
-    assert all(parameters_at(v.config, 131, 5) == n for v in quick.variants for k, n in expected.items() if v.label == k)
+    assert all(
+        parameters_at(v.config, 131, 5) == n for v in quick.variants for k, n in expected.items() if v.label == k
+    )
     assert parameters_at(PAPER, 131, 5) == 50_432
 
 
@@ -369,7 +383,7 @@ def test_unknown_data_is_refused_with_every_problem(tmp_path: Path, toy: Path) -
     assert "takes NAME=PATH; got 'toy'" in text
     assert "no chosen recipe uses data of that name (did you mean 'toy'?)" in text
     assert "there is no" in text
-    with pytest.raises(ConfigError, match="toy=.* is not a data folder; give --data toy=DIR"):
+    with pytest.raises(ConfigError, match=r"toy=.* is not a data folder; give --data toy=DIR"):
         prepare(Case("toy", "toy"), {"toy": Path(__file__)}, tmp_path)
 
 
@@ -396,7 +410,7 @@ def test_mslr_comes_as_folds_or_as_three_files(tmp_path: Path) -> None:
     assert [f.open(Case("m", "mslr")).qids[-1] for f in three] == ["122", "222", "322"]
     assert one[0].folder == three[0].folder
     assert not any(f.rotate for f in three)  # the files' own splits
-    with pytest.raises(ConfigError, match="rotates 5 folds, but .* lacks Fold4, Fold5"):
+    with pytest.raises(ConfigError, match=r"rotates 5 folds, but .* lacks Fold4, Fold5"):
         prepare(Case("m", "mslr", folds=5), given, tmp_path / "data")
     single = prepare(Case("m", "mslr", folds=4), {"mslr": tmp_path / "web" / "Fold1"}, tmp_path / "data")
     assert single is not None
@@ -450,5 +464,7 @@ def test_a_damaged_unit_says_what_to_do(tmp_path: Path) -> None:
 def test_rows_without_costs_leave_their_cells_empty() -> None:
     estimate = {"value": 0.5, "interval": None}
     row = {"case": "c", "label": "base", "seeds": [0], "main_std": 0.1, "against": None}
-    [line] = csv.DictReader(csv_text([{**row, "hypervolume": estimate, "main": estimate, "sparsity": estimate}]).splitlines())
+    [line] = csv.DictReader(
+        csv_text([{**row, "hypervolume": estimate, "main": estimate, "sparsity": estimate}]).splitlines()
+    )
     assert (line["hypervolume"], line["hypervolume_low"], line["seconds"], line["seeds"]) == ("0.5", "", "", "1")

@@ -4,8 +4,8 @@
     report = "table"              table, sweep (figures against x) or distance (between fronts at the same x)
     ours = "HyperDPO"             the row that the others are tested against
     tuned = "tuned.toml"          settings chosen by `hyperdpo reproduce tuning`, if the file is there
-    [[variant]]                   label, and any option of MethodConfig or RankConfig; net, fit, base_fit, trees as tables;
-                                  `lambda` is the penalty with its sign; `scale` and `at_beta` are asked of a trained run
+    [[variant]]                   label, any option of MethodConfig or RankConfig; net, fit, base_fit, trees as tables;
+                                  `lambda` is the signed penalty; `scale` and `at_beta` are asked of a trained run
     sweep = { alpha = [.1, 1] }   in a variant: one row for each value, which becomes its x
     [published.LABEL]             the paper's figures
     [quick] and [full]            seeds, preset, fit ..., only = [labels], draws
@@ -363,7 +363,7 @@ class _Reader:
         if preset not in PRESETS:
             self._wrong(where, f"preset is {' or '.join(PRESETS)}; got {preset!r}.")
             preset = "default"
-        shared = {k: section[k] for k in ("fit", "base_fit", "trees", "base") if k in section}
+        shared: dict[str, Any] = {k: section[k] for k in ("fit", "base_fit", "trees", "base") if k in section}
         if points is not None:
             shared["points"] = points
         chosen = tuned.get(str(given.get("method", "hyperdpo")), {}) if given.get("tuned", True) else {}
@@ -374,7 +374,9 @@ class _Reader:
             variant = self._variant(where, row, label, options, preset, x, overrides)
             if variant is not None:
                 own_options = merged(own, _nested(swept))
-                found.append(replace(variant, tuning_seconds=chosen.get("seconds"), options=own_options, reference=reference))
+                found.append(
+                    replace(variant, tuning_seconds=chosen.get("seconds"), options=own_options, reference=reference)
+                )
         return found
 
     def _sweepable(self, where: str, name: str) -> None:
@@ -487,5 +489,3 @@ def _number(value: Any) -> bool:
 
 def _floats(value: Any) -> tuple[float, ...]:
     return tuple(float(v) for v in value) if isinstance(value, list | tuple) else (float(value),)
-
-

@@ -1,4 +1,4 @@
-"""What a study leaves: the table as text, CSV and JSON, the resolved recipe, and a figure in the style of the paper's."""
+"""What a study leaves: the table as text, CSV and JSON, the resolved recipe, a figure in the style of the paper's."""
 
 from __future__ import annotations
 
@@ -18,7 +18,17 @@ from hyperdpo.tables import table
 SMALL = 0.01  # a hypervolume below shows significant digits
 FLAT = ("case", "label", "series", "method", "x")
 FACT_COLOURS = {"base": NEUTRAL, "oracle": ORACLE}
-COSTS = ("seconds", "cpu_seconds", "base_seconds", "tuning_seconds", "models", "parameters", "features", "queries", "device")
+COSTS = (
+    "seconds",
+    "cpu_seconds",
+    "base_seconds",
+    "tuning_seconds",
+    "models",
+    "parameters",
+    "features",
+    "queries",
+    "device",
+)
 
 
 def document(recipe: Recipe, tables: Sequence[CaseTable], notes: Sequence[str]) -> dict[str, Any]:
@@ -95,7 +105,8 @@ def _case_text(recipe: Recipe, t: CaseTable, rows: Sequence[Mapping[str, Any]]) 
         cells: list[object] = [
             row["label"], _estimate(row["hypervolume"]), _estimate(row["main"]), row["main_std"],
             f"{row['sparsity']['value']:.6f}", _seconds(row.get("seconds")), _seconds(row.get("cpu_seconds") or None),
-            _seconds(row.get("base_seconds")), _seconds(row.get("tuning_seconds")), row.get("models"), row.get("parameters"),
+            _seconds(row.get("base_seconds")), _seconds(row.get("tuning_seconds")), row.get("models"),
+            row.get("parameters"),
         ]  # fmt: skip
         if ours:
             test = (row["against"] or {}).get("hypervolume")
@@ -142,7 +153,9 @@ def _published_text(recipe: Recipe, found: Sequence[Mapping[str, Any]]) -> str:
     if size:
         at = f" (parameters are counted from models of {size['features']} features and m = {size['objectives']})"
     source = f", {size['source']}" if size.get("source") else ""
-    return f"Beside the paper's{source}{at}\n" + table(["", "figure", "ours", "paper's", "ours / paper's"], rows, left=2)
+    return f"Beside the paper's{source}{at}\n" + table(
+        ["", "figure", "ours", "paper's", "ours / paper's"], rows, left=2
+    )
 
 
 def _estimate(found: Mapping[str, Any]) -> str:
@@ -274,7 +287,9 @@ def _sweep(t: CaseTable) -> list[tuple[str, list[Series]]]:
             )  # fmt: skip
             ends = [e.interval or (None, None) for _, e in found]
             series.append(
-                Series(name, [x for x, _ in found], [e.value for _, e in found], [a for a, _ in ends], [b for _, b in ends])
+                Series(
+                    name, [x for x, _ in found], [e.value for _, e in found], [a for a, _ in ends], [b for _, b in ends]
+                )
             )
         panels.append((what, series))
     return panels

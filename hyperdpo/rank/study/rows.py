@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from hyperdpo.errors import RunError
-from hyperdpo.methods import CONDITIONED, members, mixing_weights
-from hyperdpo.paired import Sampled, Samples, front_distance, paired_test, percentiles, same_weight_distance
+from hyperdpo.methods import CONDITIONED, TREES, members, mixing_weights
+from hyperdpo.paired import Sampled, Samples, front_distance, percentiles, same_weight_distance
+from hyperdpo.rank.model import count_parameters
 from hyperdpo.rank.run import build_model
 from hyperdpo.rank.study.recipe import Case, Recipe, Variant
 from hyperdpo.rank.study.units import Measured
@@ -161,13 +162,11 @@ class CaseTable:
             j = at.get((str(cell.variant.reference), cell.variant.x))
             if j is None:
                 continue
+            mine, theirs = self.sampled[i], self.sampled[j]
             out.append({
                 "case": self.case.name, "label": cell.variant.label, "series": cell.variant.series, "x": cell.variant.x,
-                "reference": cell.variant.reference, **_distances(self.sampled[i], self.sampled[j]), "floor": _floor(self.sampled[j].points),
-                "hypervolume": paired_test(
-                    self.sampled[i].drawn("hypervolume"), self.sampled[j].drawn("hypervolume"),
-                    self.sampled[i].value("hypervolume"), self.sampled[j].value("hypervolume"),
-                ).to_dict(),
+                "reference": cell.variant.reference, **_distances(mine, theirs), "floor": _floor(theirs.points),
+                "hypervolume": mine.against(theirs).to_dict(),
                 "seconds": cell.about["seconds"], "reference_seconds": self.cells[j].about["seconds"],
             })  # fmt: skip
         return out
@@ -217,9 +216,6 @@ def parameters_at(config: RankConfig, features: int, objectives: int) -> int | N
 
     None for trees, whose number depends on the data.
     """
-    from hyperdpo.methods import TREES
-    from hyperdpo.rank.model import count_parameters
-
     if config.method.method in TREES:
         return None
     resolved = config.resolve(objectives)

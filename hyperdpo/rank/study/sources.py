@@ -39,7 +39,7 @@ KNOWN = {
     ),
     "mslr": Known(
         {"preset": "mslr"},
-        "--data mslr=FOLDER, with Fold1 to Fold5 as MSLR-WEB10K comes, or with [mslr_]train, vali and test.txt[.gz|.xz]",
+        "--data mslr=FOLDER, with Fold1 to Fold5 as MSLR-WEB10K comes, or [mslr_]train, vali and test.txt[.gz|.xz]",
     ),
     "summeval": Known({}, "--data summeval=DIR, a data folder made as recipes/summeval.py says"),
 }
@@ -150,7 +150,9 @@ def _converted(name: str, path: Path, folder: Path, say: Say) -> Path:
         raise ConfigError(f"--data {name}={path} is not a data folder; give {how_to_give(name)}.")
     files = [path] if path.is_file() else _parts(path)
     if not files:
-        raise ConfigError(f"--data {name}={path}: the folder has no train, vali and test file; give {how_to_give(name)}.")
+        raise ConfigError(
+            f"--data {name}={path}: the folder has no train, vali and test file; give {how_to_give(name)}."
+        )
     stamp = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
     out = folder / f"{name}-{hashlib.sha256(json.dumps(stamp).encode()).hexdigest()[:12]}"
     return _once(out, lambda target: convert(files, target, **KNOWN[name].options), say)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hyperdpo.rank.study.recipe import MEASURING, Recipe, Variant
-from hyperdpo.rank.study.rows import Cell, CaseTable
+from hyperdpo.rank.study.rows import CaseTable, Cell
 
 FILE = "tuned.toml"
 

@@ -39,7 +39,7 @@ KEY_LENGTH = 20
 DECIDING = ("hyperdpo", "torch", "numpy", "lightgbm")  # versions that may change a figure
 BASE = "base"
 # The least network whose run folder can carry a base for the others.
-CARRIER = {"net": NetConfig(width=1, layers=0, heads=0), "fit": FitConfig(epochs=1)}
+CARRIER = RankConfig(net=NetConfig(width=1, layers=0, heads=0), fit=FitConfig(epochs=1))
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def base_unit(case: Case, fold: Fold, data: RankData, config: RankConfig, device
 
     Objectives do not enter its key: a base knows the main label alone.
     """
-    config = replace(RankConfig(**CARRIER), **{n: getattr(config, n) for n in ("base", "base_fit", "scaling", "seed")})
+    config = replace(CARRIER, **{n: getattr(config, n) for n in ("base", "base_fit", "scaling", "seed")})
     key = digest({
         **_common(device), "what": BASE, "data": data.fingerprint, "main": data.task.main.to_dict(),
         "features": data.task.features, "column": data.task.base_column, "base": config.base,
@@ -211,11 +211,13 @@ class Store:
                 arrays[f"ndcg/{'own' if front is own else front.method}"] = front.per_query
         about = {
             "names": [own.main, *own.objectives],
-            "label": unit.label, "kind": list(unit.kind), "weight": unit.weight, "wall": wall,
-            "seconds": run.config["seconds"], "cpu_seconds": run.config.get("cpu_seconds", 0.0), "base_seconds": run.config["base"].get("seconds", 0.0),
+            "label": unit.label, "wall": wall,
+            "seconds": run.config["seconds"], "cpu_seconds": run.config.get("cpu_seconds", 0.0),
+            "base_seconds": run.config["base"].get("seconds", 0.0),
             "models": run.models, "parameters": run.parameters, "features": len(data.task.features),
-            "device": run.config["device"], "k": own.k, "split": wanted.split, "queries": len(data.queries(wanted.split)),
-            "epochs": [t["epochs"] for t in run.config["training"]], "beta": list(own.beta), "scale": own.scale,
+            "device": run.config["device"], "k": own.k, "split": wanted.split,
+            "queries": len(data.queries(wanted.split)), "beta": list(own.beta), "scale": own.scale,
+            "epochs": [t["epochs"] for t in run.config["training"]],
         }  # fmt: skip
         buffer = io.BytesIO()
         np.savez_compressed(buffer, about=np.array(json.dumps(about)), **arrays)  # type: ignore[arg-type]
