@@ -142,6 +142,7 @@ TERM_WORDS = {
     "k": ("another cut-off", "NDCG@{0}, not NDCG@{1}"),
     "scale": ("another temperature scale", "c = {0}, not {1}"),
     "beta": ("another training temperature", "beta {0}, not {1}"),
+    "reference_point": ("another reference point", "{0}, not {1}"),
 }
 MEASURABLE_ALIKE = {"split", "k", "scale"}  # `hyperdpo evaluate` can put these right
 

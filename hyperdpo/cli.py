@@ -393,14 +393,9 @@ class TrainRank:
 
         Raises ConfigError with all that is out of range at once.
         """
-        from hyperdpo.rank.model import NetConfig
-        from hyperdpo.rank.train import RankConfig, default_net
-        from hyperdpo.training import FitConfig
+        from hyperdpo.rank.train import PAPER, RankConfig, default_net
 
-        start = RankConfig()
-        if "paper" in presets:
-            method = replace(start.method, draw="step")
-            start = RankConfig(method, "scratch", NetConfig(), FitConfig(average=0.0))
+        start = PAPER if "paper" in presets else RankConfig()
         problems: list[str] = []
 
         def changed(part: T, given: Mapping[str, Any]) -> T:
@@ -446,8 +441,9 @@ class TrainRank:
                 f"The columns are {_few(data.columns)}."
             )
         if "paper" in presets:
-            raw = [replace(o, standardise=False) if o.normalisation == "softmax" else o for o in data.task.objectives]
-            data = data.with_exact_task(replace(data.task, objectives=tuple(raw)))
+            from hyperdpo.rank.train import paper_task
+
+            data = paper_task(data)
         check_task(data)
         return data
 
@@ -692,7 +688,10 @@ class Score:
 @app.command(name="compare")
 @dataclass(frozen=True)
 class Compare:
-    """Compare runs by the fronts they hold; refuses runs that were not measured on the same terms."""
+    """Compare runs by the fronts they hold, with intervals and a paired test of the first run against each other.
+
+    Refuses runs that were not measured on the same terms.
+    """
 
     runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN", help="Run folders, two or more.")]
     json: Json = False
@@ -709,7 +708,11 @@ class Compare:
             comparable(fronts)
         except ConfigError as error:
             raise ConfigError([*error.problems, _evaluate_hint(fronts)]) from None
-        rows = [_compared(folder, front) for folder, front in zip(folders, fronts, strict=True)]
+        measured = _measured_together(fronts)
+        rows = [
+            {**_compared(folder, front), **statistics}
+            for folder, front, statistics in zip(folders, fronts, measured, strict=True)
+        ]
         first = fronts[0]
         terms = {
             "main": first.main,
@@ -719,6 +722,7 @@ class Compare:
             "scale": first.scale,
             "beta": list(first.beta),
             "data": first.data,
+            "reference": list(first.reference_point),
         }
         notes = _differences(rows)
         return Answer({**terms, "runs": rows, "notes": notes}, self._text(first, rows, notes))
@@ -727,15 +731,54 @@ class Compare:
     def _text(first: ParetoFront, rows: Sequence[dict[str, Any]], notes: Sequence[str]) -> str:
         head = f"{', '.join(first.objectives)}; split {first.split}, c = {first.scale:g}, data {first.data[:12]}"
         headers = ["run", "front", "hypervolume", f"{first.main} NDCG@{first.k} mean", "std", "sparsity", "seconds"]
-        keys = ("run", "front", "hypervolume", "main_mean", "main_std", "sparsity", "seconds")
-        digits = {"hypervolume": "{:.5f}", "sparsity": "{:.6f}", "seconds": "{:.1f}"}
-        shown = [
-            [digits[k].format(r[k]) if k in digits else r[k] for k in keys]
-            + [r["parameters"], r["models"], r["points"]]
-            for r in rows
+        headers += ["base s", "parameters", "models", "points", "first / this", "p first is better"]
+        shown = []
+        for r in rows:
+            test = r["against_first"]
+            shown.append([
+                r["run"], r["front"], _with_interval(r["hypervolume"], r["hypervolume_interval"], 5),
+                _with_interval(r["main_mean"], r["main_interval"], 4), r["main_std"], f"{r['sparsity']:.6f}",
+                f"{r['seconds']:.1f}", f"{r['base_seconds']:.1f}", r["parameters"], r["models"], r["points"],
+                _with_interval(test["ratio"], test["ratio_interval"], 3) if test else None,
+                f"{test['p']:.3f}" if test else None,
+            ])  # fmt: skip
+        lines = [head, "", table(headers, shown, left=2)]
+        lines += [
+            "",
+            "95 % intervals by bootstrap over queries; the same samples for every run, so that tests are paired.",
         ]
-        lines = [head, "", table([*headers, "parameters", "models", "points"], shown, left=2)]
         return "\n".join([*lines, *(f"Note: {note}" for note in notes)])
+
+
+def _measured_together(fronts: Sequence[ParetoFront]) -> list[dict[str, Any]]:
+    """Intervals of each front, and the paired test of the first against it.
+
+    None where a front was stored without its per-query figures.
+    """
+    from hyperdpo.paired import Sampled, Samples
+
+    nothing = {"hypervolume_interval": None, "main_interval": None, "sparsity_interval": None, "against_first": None}
+    stored = [front.per_query for front in fronts if front.per_query is not None]
+    if not stored:
+        return [nothing for _ in fronts]
+    samples = Samples.draw(stored[0].shape[1], 1)
+    each = [None if f.per_query is None else Sampled(f.per_query[None], samples, f.reference_point) for f in fronts]
+    first = each[0]
+    out = []
+    for sampled in each:
+        found: dict[str, Any] = dict(nothing)
+        if sampled is not None:
+            for name, figure in (("hypervolume", "hypervolume"), ("main", "main"), ("sparsity", "sparsity")):
+                found[f"{name}_interval"] = sampled.estimate(figure).interval
+            if first is not None and sampled is not first:
+                found["against_first"] = first.against(sampled).to_dict()
+        out.append(found)
+    return out
+
+
+def _with_interval(value: float, interval: Sequence[float] | None, digits: int) -> str:
+    shown = f"{value:.{digits}f}"
+    return shown if interval is None else f"{shown} [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]"
 
 
 def _all_runs(paths: Sequence[Path]) -> list[Path]:
@@ -783,6 +826,7 @@ def _compared(folder: RunFolder, front: ParetoFront) -> dict[str, Any]:
         "main_std": front.main_std,
         "sparsity": front.sparsity,
         "seconds": config["seconds"],
+        "base_seconds": config["base"].get("seconds", 0.0),
         "parameters": config["parameters"],
         "models": config["models"],
         "points": len(front.ndcg),
@@ -804,6 +848,73 @@ def _differences(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         for key, reason in why.items()
         if len({str(r[key]) for r in rows}) > 1
     ]
+
+
+# --- reproduce ------------------------------------------------------------------------------------------------------
+
+
+@app.command(name="reproduce")
+@dataclass(frozen=True)
+class Reproduce:
+    """Run a recipe: one table or figure of the paper, or a comparison, with intervals and costs.
+
+    A recipe is recipes/NAME.toml, or a file; without a name all of them are run. What --work holds already is not
+    trained again: the same command goes on after a stop.
+    """
+
+    names: Annotated[Positional[tuple[str, ...]], arg(metavar="NAME", help="Recipes; all if none is named.")] = ()
+    quick: Annotated[bool, arg(help="The small size: minutes on two cores.", help_behavior_hint="")] = False
+    work: Annotated[Path, arg(metavar="DIR", help="Keeps data, trained units and results.")] = Path("runs/study")
+    data: Annotated[
+        UseAppendAction[tuple[str, ...]],
+        arg(metavar="NAME=PATH", help="Data that is not made here, such as mslr=MSLR-WEB10K; once for each."),
+    ] = ()
+    seeds: Annotated[int | None, _flag("As many seeds.", "N", "the recipe's")] = None
+    epochs: Annotated[int | None, _flag("At most this many passes, for every model and base.", "N", "as tuned")] = None
+    queries: Annotated[int | None, _flag("Lists of the demo data.", "N", "the recipe's")] = None
+    jobs: Annotated[int, arg(metavar="J", help="Processes, each with one thread.")] = 1
+    device: Device = "auto"
+    no_images: Annotated[bool, arg(help="Figures as HTML only, not as PNG and PDF.", help_behavior_hint="")] = False
+    json: Json = False
+
+    def execute(self) -> Answer:
+        wrong = [
+            f"--{name} is a whole number of 1 or more; got {value}."
+            for name, value in (("seeds", self.seeds), ("epochs", self.epochs), ("jobs", self.jobs))
+            if value is not None and value < 1
+        ]
+        if wrong:
+            raise ConfigError(wrong)
+        from hyperdpo.rank.study.recipe import Overrides
+        from hyperdpo.rank.study.study import clean, reproduce
+
+        outcomes = reproduce(
+            self.names,
+            size="quick" if self.quick else "full",
+            work=self.work,
+            data=self.data,
+            jobs=self.jobs,
+            device=_device(self.device).type,
+            overrides=Overrides(self.seeds, self.epochs, self.queries),
+            images=not self.no_images,
+            say=_say,
+        )
+        documents = {
+            o.recipe.name: {
+                **(o.document or {"skipped": o.text}),
+                "files": list(map(str, o.files)),
+                "problems": o.problems,
+            }
+            for o in outcomes
+        }
+        text = "\n\n".join(
+            o.text + ("\n" + "\n".join(f"wrote {file}" for file in o.files) if o.files else "") for o in outcomes
+        )
+        problems = list(dict.fromkeys(p for o in outcomes for p in o.problems))
+        if problems:
+            _print(text if not self.json else json.dumps(clean({"recipes": documents})))
+            raise ConfigError([f"{len(problems)} units failed; the same command tries them again:", *problems])
+        return Answer(clean({"recipes": documents}), text)
 
 
 @app.command(name="info")

@@ -88,6 +88,7 @@ class ParetoFront:
         beta: the temperatures its residuals answer: the training ones, unless others were asked for.
         per_query: (p, q, 1 + m) NDCG@k per query, NaN where a list has no positive label; kept beside front.json.
         residuals: (p, items) delta = s - s_base of each item of the split in order, so that the front can move with c.
+        reference: the point that hypervolume is measured from, (m,); empty is 0 in every objective.
     """
 
     name: str
@@ -109,6 +110,7 @@ class ParetoFront:
     device: str = ""
     per_query: np.ndarray | None = field(default=None, repr=False)
     residuals: np.ndarray | None = field(default=None, repr=False)
+    reference: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         p, m = len(self.ndcg), len(self.objectives)
@@ -121,6 +123,8 @@ class ParetoFront:
             problems.append(f"Front {self.name!r}: cross-entropy has shape {self.cross_entropy.shape}, not ({p}, {m}).")
         if self.per_query is not None and (self.per_query.ndim != 3 or self.per_query.shape[::2] != (p, 1 + m)):
             problems.append(f"Front {self.name!r}: per-query NDCG has shape {self.per_query.shape}.")
+        if len(self.reference) not in (0, m):
+            problems.append(f"Front {self.name!r}: the reference point has {len(self.reference)} numbers, not {m}.")
         if problems:
             raise DataError(problems)
 
@@ -135,7 +139,12 @@ class ParetoFront:
 
     @property
     def hypervolume(self) -> float:
-        return hypervolume(self.auxiliary)
+        return hypervolume(self.auxiliary, np.array(self.reference_point))
+
+    @property
+    def reference_point(self) -> tuple[float, ...]:
+        """(m,) what hypervolume is measured from."""
+        return self.reference or (0.0,) * self.m
 
     @property
     def sparsity(self) -> float:
@@ -188,7 +197,7 @@ class ParetoFront:
             "device": self.device,
             "run": self.run,
             "data": self.data,
-            "reference": [0.0] * self.m,
+            "reference": list(self.reference_point),
             "hypervolume": self.hypervolume,
             "sparsity": self.sparsity,
             "main_mean": self.main_mean,
@@ -224,6 +233,7 @@ class ParetoFront:
                 data=fields.get("data", ""),
                 beta=tuple(fields.get("beta", ())),
                 device=fields.get("device", ""),
+                reference=tuple(map(float, fields["reference"])) if any(fields.get("reference", ())) else (),
             )
         except DataError:
             raise
@@ -239,7 +249,8 @@ def _plain(row: np.ndarray) -> list[float]:
     return [round(float(v), 7) for v in row]
 
 
-TERMS = ("main", "objectives", "data", "split", "k", "scale", "beta")  # what fronts must share to be compared
+# What fronts must share to be compared.
+TERMS = ("main", "objectives", "data", "split", "k", "scale", "beta", "reference_point")
 UNTEMPERED = ("base", "oracle-unconstrained")  # the same at every c and beta
 
 
@@ -251,6 +262,8 @@ def differing_terms(first: ParetoFront, other: ParetoFront) -> tuple[str, ...]:
     free = {"scale", "beta"} if first.method in UNTEMPERED or other.method in UNTEMPERED else set()
     if not (first.beta and other.beta):
         free.add("beta")
+    if first.m != other.m:  # the objectives say it all
+        free.add("reference_point")
     return tuple(t for t in TERMS if t not in free and getattr(first, t) != getattr(other, t))
 
 
@@ -264,8 +277,8 @@ def comparable(fronts: list[ParetoFront]) -> None:
             if what == "data":
                 a, b = a[:12], b[:12]
             problems.append(
-                f"{first.name!r} ({first.run}) and {other.name!r} ({other.run}) differ in {what}: {a} and {b}; "
-                "fronts are compared on the same terms only: evaluate both runs alike."
+                f"{first.name!r} ({first.run}) and {other.name!r} ({other.run}) differ in {what.replace('_', ' ')}: "
+                f"{a} and {b}; fronts are compared on the same terms only: evaluate both runs alike."
             )
     if problems:
         raise ConfigError(problems)

@@ -418,6 +418,44 @@ def test_methods_of_several_objectives_refuse_one(demo: Path, refused, tmp_path:
     assert not (tmp_path / "x").exists()
 
 
+def test_compare_tests_the_first_run_against_each_other_on_the_same_samples(run_path: Path, ls_path, document) -> None:
+    first, other = document("compare", run_path, ls_path)["runs"]
+    assert first["against_first"] is None
+    test = other["against_first"]
+    assert test["difference"] == pytest.approx(first["hypervolume"] - other["hypervolume"], abs=1e-5)
+    assert test["ratio_interval"][0] < test["ratio"] < test["ratio_interval"][1]
+    for row in (first, other):
+        assert row["hypervolume_interval"][0] < row["hypervolume"] < row["hypervolume_interval"][1]
+        assert row["main_interval"][0] < row["main_mean"] < row["main_interval"][1]
+    back = document("compare", ls_path, run_path)["runs"][1]["against_first"]
+    assert back["difference_interval"] == pytest.approx([-v for v in reversed(test["difference_interval"])])
+    assert back["better"] == pytest.approx(1 - test["better"])
+    twin = document("compare", run_path, run_path)["runs"][1]["against_first"]
+    assert (twin["difference"], twin["p"], twin["better"]) == (0.0, 1.0, 0.5)
+
+
+def test_compare_does_without_per_query_figures(run_path: Path, ls_path: Path, document, tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    shutil.copytree(ls_path, bare)
+    (bare / "per_query.safetensors").unlink()
+    first, other = document("compare", run_path, bare)["runs"]
+    assert first["hypervolume_interval"] is not None
+    assert (other["hypervolume_interval"], other["against_first"]) == (None, None)
+
+
+def test_compare_refuses_other_splits_betas_and_reference_points(run_path: Path, refused, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(run_path, other)
+    document = json.loads((other / "front.json").read_text())
+    changed = {"split": "validation", "beta": [2.0, 2.0], "scale": 2.0, "reference": [0.1, 0.0]}
+    document["fronts"][0] |= changed
+    (other / "front.json").write_text(json.dumps(document))
+    message = refused("compare", run_path, other)
+    for what in ("split: test and validation", "beta: (1.0, 1.0) and (2.0, 2.0)", "scale: 1.0 and 2.0",
+                 "reference point: (0.0, 0.0) and (0.1, 0.0)"):  # fmt: skip
+        assert f"differ in {what}" in message
+
+
 def test_compare_refuses_what_differs_and_names_it(
     run_path: Path, demo: Path, csv_run: Path, call, refused, tmp_path: Path
 ) -> None:
@@ -438,6 +476,43 @@ def test_compare_refuses_what_differs_and_names_it(
     (elsewhere / "front.json").write_text(json.dumps(front))
     assert "differ in data" in refused("compare", run_path, elsewhere)
     assert "needs two" in refused("compare", run_path)
+
+
+# --- reproduce ------------------------------------------------------------------------------------------------------
+
+
+def test_reproduce_runs_a_recipe_and_goes_on(document, call, tmp_path: Path) -> None:
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(
+        'points = 3\nours = "one"\n[[variant]]\nlabel = "one"\nnet = { width = 8, heads = 0 }\n'
+        '[[variant]]\nlabel = "geo"\nparametrisation = "geometric"\nnet = { width = 8, heads = 0 }\n[quick]\n'
+        'draws = 20\n[[quick.case]]\ndata = "demo"\nobjectives = ["clicks", "quality"]\n[full]\n'
+        '[[full.case]]\ndata = "mine"\n'
+    )
+    flags = ["--quick", "--work", tmp_path / "w", "--epochs", "1", "--queries", "40", "--seeds", "1", "--no-images"]
+    found = document("reproduce", recipe, *flags, "--device", "cpu")["recipes"]["tiny"]
+    assert [r["label"] for r in found["rows"]] == ["one", "geo", "base", "best possible at this beta"]
+    assert found["problems"] == []
+    assert all(Path(file).is_file() for file in found["files"])
+    status, out, err = call("reproduce", recipe, *flags, "--device", "cpu")
+    assert status == 0
+    assert "3 units of training, 3 of them finished before" in err
+    assert "hypervolume" in out
+    status, out, _ = call("reproduce", recipe, "--work", tmp_path / "w", "--device", "cpu")
+    assert status == 0
+    assert "tiny was skipped" in out
+    assert "--data mine=DIR" in out
+
+
+def test_reproduce_refuses_in_one_message(refused, tmp_path: Path) -> None:
+    (tmp_path / "bad.toml").write_text("titel = 1\n[[variant]]\nmetod = 'x'\n[quick]\nseed = 1\n")
+    message = refused("reproduce", tmp_path / "bad.toml", "tabel1", "--quick", "--work", tmp_path / "w")
+    for expected in ("did you mean 'title'", "did you mean 'method'", "did you mean 'seeds'", "did you mean 'table1'"):
+        assert expected in message
+    message = refused("reproduce", "table1", "--jobs", "0", "--seeds", "0")
+    assert "--jobs is a whole number of 1 or more; got 0" in message
+    assert "--seeds is a whole number" in message
+    assert not (tmp_path / "w").exists()
 
 
 # --- presets and flags ----------------------------------------------------------------------------------------------

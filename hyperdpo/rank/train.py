@@ -128,6 +128,16 @@ def default_net(method: str) -> NetConfig:
     return DEFAULT_NET if method == "hyperdpo" else BASELINE_NET
 
 
+# The paper's own settings. Its dense labels are the raw softmax: see `paper_task`.
+PAPER = RankConfig(MethodConfig(draw="step"), "scratch", NetConfig(), FitConfig(average=0.0))
+
+
+def paper_task(data: RankData) -> RankData:
+    """The same data with the paper's softmax of labels that are not standardised within the list."""
+    raw = [replace(o, standardise=False) if o.normalisation == "softmax" else o for o in data.task.objectives]
+    return data.with_exact_task(replace(data.task, objectives=tuple(raw)))
+
+
 def train(
     data: RankData,
     config: RankConfig,

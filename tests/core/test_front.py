@@ -263,6 +263,19 @@ def test_comparable_names_every_difference() -> None:
     assert len(caught.value.problems) == 5
 
 
+def test_the_reference_point_is_kept_and_fronts_with_another_are_not_compared() -> None:
+    low, high = front(), front(reference=(0.1, 0.2))
+    assert high.hypervolume == pytest.approx(inclusion_exclusion(high.auxiliary, np.array([0.1, 0.2])))
+    again = ParetoFront.from_dict(json.loads(json.dumps(high.to_dict())))
+    assert again.reference_point == (0.1, 0.2)
+    assert low.reference_point == (0.0, 0.0)
+    comparable([low, front(reference=(0.0, 0.0))])
+    with pytest.raises(ConfigError, match=r"differ in reference point: \(0.0, 0.0\) and \(0.1, 0.2\)"):
+        comparable([low, high])
+    with pytest.raises(DataError, match="the reference point has 3 numbers, not 2"):
+        front(reference=(0.0, 0.0, 0.0))
+
+
 def test_comparable_finds_the_one_that_differs_among_many() -> None:
     with pytest.raises(ConfigError, match="'third'"):
         comparable([front(), front(name="second"), front(name="third", k=3)])
