@@ -177,7 +177,9 @@ def report(rows: dict[str, list[float]], starts: dict[str, list[float]], run: st
         base = statistics.median(group["empty app"])
         for name, values in group.items():
             median = statistics.median(values)
-            print(f"{name:<28}{median:>10.0f}{min(values):>8.0f}{max(values):>8.0f}{median / base:>8.2f}{len(values):>5}")
+            print(
+                f"{name:<28}{median:>10.0f}{min(values):>8.0f}{max(values):>8.0f}{median / base:>8.2f}{len(values):>5}"
+            )
 
 
 if __name__ == "__main__":
