@@ -41,13 +41,18 @@ def _card(reading: Reading, name: str, place: int, change: words.Change | None, 
     lines = [
         f'<div class="hx-name" title="{escape(name)}">{_dot(place)}<span>{escape(name)}</span></div>',
         f'<div class="hx-big hx-{_mark(change)}">{_arrow(change)}{escape(big)}</div>',
-        f'<div class="hx-small">NDCG@{reading.k} {words.number(float(value))}, base {words.number(base)}</div>',
+        _measured(f"NDCG@{reading.k} {words.number(float(value))}, base {words.number(base)}", against_a),
         f'<div class="hx-small" title="{escape(small)}">{verdict or escape(small)}</div>',
     ]
-    if against_a is not None:
-        said = words.SAME if against_a.verdict == words.SAME else against_a.words
-        lines.append(f'<div class="hx-small hx-a">vs A: {escape(said)}</div>')
     return f'<div class="hx-card{" hx-main" if place == 0 else ""}" role="listitem">{"".join(lines)}</div>'
+
+
+def _measured(figures: str, against_a: words.Change | None) -> str:
+    """A card's third line: NDCG, or in its place the change from A, so that pinning moves nothing on the page."""
+    if against_a is None:
+        return f'<div class="hx-small">{escape(figures)}</div>'
+    said = words.SAME if against_a.verdict == words.SAME else against_a.words
+    return f'<div class="hx-small hx-a" title="{escape(figures)}">vs A: {escape(said)}</div>'
 
 
 def _arrow(change: words.Change | None) -> str:
@@ -66,6 +71,9 @@ def figures_table(
     """Every figure of the live point, one row an objective."""
     found = words.changes(reading)
     head = ["objective", f"NDCG@{reading.k}", "base", "change", "95 % interval", "verdict", "cross-entropy", "base"]
+    if against_a is not None:
+        head.append("against A")
+    labels = [*head[:7], "of the base", *head[8:]]
     rows = []
     for place, name in [(p, names[p]) for p in (*range(1, len(names)), 0)]:
         change = found[place] if found else None
@@ -87,9 +95,7 @@ def figures_table(
         if against_a is not None:
             cells.append(words.SAME if against_a[place].verdict == words.SAME else against_a[place].words)
         label = f"{_dot(place)}{escape(name)}{' (main)' if place == 0 else ''}"
-        rows.append(row(f'<th scope="row">{label}</th>', cells, data=f' data-objective="{escape(name)}"'))
-    if against_a is not None:
-        head.append("against A")
+        rows.append(row(f'<th scope="row">{label}</th>', cells, labels, data=f' data-objective="{escape(name)}"'))
     note = f'<p class="hx-small">Cross-entropy: lower is better. {escape(skipped)}</p>'
     return table(head, rows, "Every figure of the live point", left=(0,)) + note
 
@@ -120,7 +126,8 @@ def fronts_table(curves: Sequence[Curve], reading: Reading | None, scale: float,
             seconds(front.seconds) if front.seconds else "",
         ]
         name = f'<th scope="row">{swatch(front.method)}{escape(front.name)}{where}</th>'
-        rows.append(row(name, cells, data=f' data-front="{escape(front.name)}"', escaped=True))
+        labels = ["", "hypervolume", "", main, *head[4:]]
+        rows.append(row(name, cells, labels, data=f' data-front="{escape(front.name)}"', escaped=True))
     return table(head, rows, f"Fronts at c = {scale:g}", left=(0, 2))
 
 
@@ -218,7 +225,7 @@ def _move(item: ListItem) -> str:
 
 def runs_table(rows: Sequence[Sequence[str]], head: Sequence[str]) -> str:
     """The list of runs; cells are HTML already."""
-    body = [row(f'<th scope="row">{r[0]}</th>', r[1:], escaped=True) for r in rows]
+    body = [row(f'<th scope="row">{r[0]}</th>', r[1:], head, escaped=True) for r in rows]
     return table(head, body, "Runs", left=(0, 1, 2, 3))
 
 
@@ -260,8 +267,11 @@ def skipped_words(reading: Reading, names: Sequence[str], split: str) -> str:
     return f"Measured on the {total:,} lists of the {split} split{rest}. {how}"
 
 
-def row(first: str, cells: Sequence[str], *, data: str = "", escaped: bool = False) -> str:
-    return f"<tr{data}>{first}{''.join(f'<td>{c if escaped else escape(c)}</td>' for c in cells)}</tr>"
+def row(first: str, cells: Sequence[str], labels: Sequence[str], *, data: str = "", escaped: bool = False) -> str:
+    """A row; on a phone, where rows become cards, each cell carries its column's name of `labels` (the first included)."""
+    told = zip(cells, labels[1:], strict=True)
+    inner = "".join(f'<td data-label="{escape(name)}">{c if escaped else escape(c)}</td>' for c, name in told)
+    return f"<tr{data}>{first}{inner}</tr>"
 
 
 def table(head: Sequence[str], rows: Sequence[str], caption: str, left: Sequence[int] = ()) -> str:
@@ -269,6 +279,6 @@ def table(head: Sequence[str], rows: Sequence[str], caption: str, left: Sequence
         f'<th scope="col"{" class=hx-left" if i in left else ""}>{escape(h)}</th>' for i, h in enumerate(head)
     )
     return (
-        f'<div class="hx-scroll" tabindex="0" role="region" aria-label="{escape(caption)}"><table class="hx-table">'
+        f'<div class="hx-scroll" tabindex="0" role="region" aria-label="{escape(caption)}"><table class="hx-table hx-cards">'
         f"<caption>{escape(caption)}</caption><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )

@@ -27,7 +27,7 @@ def comparison_table(entrants: Sequence[Entrant], judged: Mapping[str, Judged], 
         name = f'<th scope="row">{swatch(entrant.front.method, entrant.nth)}{escape(entrant.front.name)}</th>'
         cells = [escape(c) for c in _cells(entrant, judged.get(entrant.key), against)]
         cells[1:3] = _verdict(entrant, judged.get(entrant.key), against)
-        rows.append(row(name, cells, data=f' data-front="{escape(entrant.key)}"', escaped=True))
+        rows.append(row(name, cells, head, data=f' data-front="{escape(entrant.key)}"', escaped=True))
     return f'<div class="hx-compared">{table(head, rows, "What each front reaches and costs", left=(0, 2))}</div>'
 
 
@@ -76,7 +76,7 @@ def temperature_table(fronts: Sequence[ParetoFront], base: ParetoFront, scale: f
             f"{100 * share:.0f} %" if np.isfinite(share) else "–",
             *(words.number(float(v)) for v in _best(front)),
         ]
-        rows.append(row(_c_name(front, base, scale), cells, data=f' data-c="{_c_key(front, base)}"'))
+        rows.append(row(_c_name(front, base, scale), cells, head, data=f' data-c="{_c_key(front, base)}"'))
     note = '<p class="hx-small">Under each objective: the most that any point of the front gives of it.</p>'
     return f'<div class="hx-tempered">{table(head, rows, "The same model at every temperature", left=(0,))}</div>{note}'
 

@@ -172,10 +172,10 @@ class Entry:
 
 
 def legend(figure: Figure) -> list[Entry]:
-    """What the page's legend says, the most important first."""
+    """What the page's legend says, the most important first; A's mark says its own name."""
     out = []
     for trace in reversed(figure["data"]):
-        if not trace.get("name"):
+        if not trace.get("name") or trace.get("meta") == "pin":
             continue
         marker, line = trace.get("marker", {}), trace.get("line", {})
         style = {"dash": "dashed", "dot": "dotted", "solid": "solid"}.get(line.get("dash", "solid"), "dashed")

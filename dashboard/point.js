@@ -97,6 +97,7 @@ class Point {
     const looks = { cx: left, cy: top, r: marker.size / 2, fill: marker.color, stroke: marker.line.color };
     for (const [key, value] of Object.entries({ ...looks, "stroke-width": marker.line.width })) this.dot.setAttribute(key, value);
     if (this.said !== text[0]) this.say(text[0]);
+    Object.assign(this.tip.style, { color: marker.line.color, background: marker.color });
     const right = left > this.chart.clientWidth / 2;
     this.tip.style.left = `${left + (right ? -14 : 14)}px`;
     this.tip.style.top = `${top}px`;

@@ -115,6 +115,13 @@ def trace(page: Any, meta: str) -> dict[str, Any]:
     return found
 
 
+def live_point(page: Any) -> list[float]:
+    """Where the live point stands, in the units of the axes; empty while there is none."""
+    dot = page.locator(".js-plotly-plot .hx-point circle")
+    script = "(all) => all.map((d) => [Number(d.dataset.x), Number(d.dataset.y)])[0] ?? []"
+    return [float(v) for v in dot.evaluate_all(script)]
+
+
 def ranges(page: Any) -> list[list[float]]:
     """The drawn chart's axis ranges, x then y."""
     script = (

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from driver import PATIENCE, App, open_live, parameters, ranges, trace
+from driver import PATIENCE, App, live_point, open_live, parameters, ranges, trace
 
 from hyperdpo.rank.data import open_data
 from hyperdpo.rank.live import LiveModel
@@ -47,9 +47,9 @@ def differences(page: Any, model: LiveModel) -> list[str]:
         entropy = f"{point.cross_entropy[j - 1]:.3f}" if j else ""
         if not cells or (cells[0], cells[5]) != (f"{point.ndcg[j]:.3f}", entropy):
             out.append(f"{name}: {cells}, not {point.ndcg[j]:.3f} and {entropy}")
-    live = trace(page, "live")
+    live = live_point(page)
     where = [float(point.ndcg[names.index(said[axis])]) for axis in "xy"]
-    if not live or [live["x"][0], live["y"][0]] != pytest.approx(where, abs=2e-6):
+    if live != pytest.approx(where, abs=2e-6):
         out.append(f"live point: {live}, not {where}")
     return out
 
@@ -110,12 +110,76 @@ def test_the_url_restores_the_view_and_moves_with_it(page: Any, app: App, model:
     page.keyboard.press("ArrowRight")
     wait_for_url(page, "w", "11,20,69")
     check_figures(page, model)
-    address, drawn = parameters(page), trace(page, "live")
+    address, drawn = parameters(page), live_point(page)
     page.reload()
     page.get_by_text("Computed on").wait_for(state="attached", timeout=PATIENCE)
     check_figures(page, model)
     assert parameters(page) == address
-    assert trace(page, "live") == drawn
+    assert live_point(page) == drawn
+
+
+CENTRE = """() => {
+  const box = document.querySelector('.hx-point circle').getBoundingClientRect();
+  const area = document.querySelector('.js-plotly-plot .bglayer').ownerSVGElement.getBoundingClientRect();
+  return [box.x + box.width / 2 - area.x, box.y + box.height / 2 - area.y];
+}"""
+# Where plotly itself puts the values: its axes' own conversion.
+PLOTLY = """([x, y]) => {
+  const { xaxis, yaxis } = document.querySelector('.js-plotly-plot')._fullLayout;
+  return [xaxis._offset + xaxis.d2p(x), yaxis._offset + yaxis.d2p(y)];
+}"""
+
+
+def test_the_live_point_stands_where_plotly_would_put_it_and_moves_without_a_new_chart(page: Any, app: App) -> None:
+    open_live(page, f"{app.url}/?run=small&w=40,30,30")
+    page.locator(".hx-point circle").wait_for(timeout=PATIENCE)
+
+    def check() -> None:
+        assert page.evaluate(CENTRE) == pytest.approx(page.evaluate(PLOTLY, live_point(page)), abs=1.0)
+
+    check()
+    page.evaluate("document.querySelector('.js-plotly-plot').dataset.seen = 'yes'")
+    before = live_point(page)
+    page.locator("input.slider").nth(0).focus()
+    page.keyboard.press("PageUp")
+    wait_for_url(page, "w", "50,25,25")
+    assert live_point(page) != before
+    assert page.locator(".js-plotly-plot[data-seen=yes]").count() == 1, "the chart was made anew"
+    check()
+    box = page.locator(".js-plotly-plot .nsewdrag").bounding_box()
+    page.mouse.move(box["x"] + 60, box["y"] + 60)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 90, box["y"] + 80, steps=4)
+    page.mouse.up()
+    page.wait_for_timeout(500)
+    if page.locator(".hx-point").is_visible():
+        check()
+    page.locator(".js-plotly-plot").hover()
+    with page.expect_download(timeout=PATIENCE) as picture:
+        page.locator(".modebar-btn").first.click()
+    assert Path(picture.value.path()).read_bytes().startswith(b"\x89PNG")
+    assert trace(page, "live")["x"] == [], "the chart gave the point back"
+
+
+def test_pinning_moves_nothing_on_the_page(page: Any, app: App) -> None:
+    open_live(page, f"{app.url}/?run=small&w=70,20,10")
+    page.locator(".hx-strip").wait_for(timeout=PATIENCE)
+    before = page.locator(".js-plotly-plot").bounding_box()
+    page.get_by_role("button", name="pin as A").press("Enter")
+    page.get_by_text("vs A:").first.wait_for(timeout=PATIENCE)
+    assert page.locator(".js-plotly-plot").bounding_box() == before
+
+
+def test_no_view_is_cut_off_on_a_phone(browser: Any, app: App) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True)
+    page = context.new_page()
+    for path in ("/runs", "/?run=small"):
+        page.goto(f"{app.url}{path}")
+        page.locator(".hx-table").first.wait_for(timeout=PATIENCE)
+        page.locator(".hx-table td").first.wait_for(timeout=PATIENCE)
+        wide = page.evaluate("[...document.querySelectorAll('.hx-scroll')].map((e) => e.scrollWidth - e.clientWidth)")
+        assert max(wide) <= 0, path
+    context.close()
 
 
 def test_pinning_and_changing_the_view_keep_everything(page: Any, app: App, model: LiveModel) -> None:
@@ -220,10 +284,10 @@ def test_downloads_are_what_is_on_the_page(page: Any, app: App, tmp_path: Path) 
         content = saved.read_bytes()
         assert content.startswith(start), kind
         assert saved.suffix == f".{kind.lower()}"
-    live = trace(page, "live")
+    live = live_point(page)
     rows = [line.split(",") for line in (tmp_path / "hyperdpo-small.csv").read_text().splitlines()]
     last = dict(zip(rows[0], rows[-1], strict=True))
-    assert float(last[f"ndcg.{parameters(page)['x']}"]) == pytest.approx(live["x"][0], abs=2e-6)
+    assert float(last[f"ndcg.{parameters(page)['x']}"]) == pytest.approx(live[0], abs=2e-6)
 
 
 def test_a_phone_shows_chart_and_figures_and_keeps_the_sliders_in_a_drawer(browser: Any, app: App) -> None:

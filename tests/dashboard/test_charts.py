@@ -83,6 +83,35 @@ def test_the_live_point_is_last_largest_and_has_a_cross() -> None:
     assert live["error_y"]["arrayminus"] == pytest.approx([0.03])
 
 
+def test_without_its_live_point_a_chart_does_not_change_as_the_point_moves() -> None:
+    own = front(points=4)
+    places = [figure_at(own, i) for i in (0, 1)]
+    (still, first), (again, second) = map(charts.without_live, places)
+    assert still == again
+    assert first != second
+    assert first == places[0]["data"][-1]
+    assert [t["meta"] for t in still["data"]] == [t["meta"] for t in places[0]["data"]]
+    assert still["data"][-1]["x"] == []
+    assert charts.without_live(charts.front_figure([Curve(own)], None, *own.objectives, RANGES, k=10))[1] is None
+
+
+RANGES = np.array([[0.0, 1.0]] * 3)
+
+
+def figure_at(own: ParetoFront, point: int) -> charts.Figure:
+    return charts.front_figure([Curve(own)], reading(own, point), *own.objectives, RANGES, k=10)
+
+
+def test_a_pinned_choice_takes_the_place_of_a_line_and_of_no_legend_entry() -> None:
+    own = front()
+    names = (own.main, *own.objectives)
+    now, against = reading(own), [words.change(0.02, 0.01, 0.03, 0.4)] * 3
+    plain, compared = blocks.figures_strip(now, names), blocks.figures_strip(now, names, against)
+    assert compared.count("vs A:") == 3
+    assert compared.count("<div") == plain.count("<div")
+    assert charts.legend(figure(pinned=now)) == charts.legend(figure())
+
+
 def test_the_legend_says_what_each_curve_costs_and_where_it_stands_still() -> None:
     entries = [e.words for e in charts.legend(figure())]
     assert entries[0] == "you are here"
