@@ -120,7 +120,7 @@ def without_live(figure: Figure) -> tuple[Figure, dict[str, Any] | None]:
     """The figure with its live point left empty, and the point: what stays and what moves as weights do."""
     data: list[dict[str, Any]] = figure["data"]
     live = next((t for t in data if t.get("meta") == "live"), None)
-    moves = {"x": [], "y": [], "text": []}
+    moves: dict[str, Any] = {"x": [], "y": [], "text": []}
     still = [{**{k: v for k, v in t.items() if not k.startswith("error_")}, **moves} if t is live else t for t in data]
     return {**figure, "data": still}, live
 
