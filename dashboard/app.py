@@ -25,6 +25,6 @@ pages = [
     st.Page(compare.render, title="Compare", url_path="compare"),
     st.Page(runs.render, title="Runs", url_path="runs"),
 ]
-# Opened directly, /runs logs two 404s in the browser: Streamlit's client first looks for its server below the page's own
-# path. An app of two empty pages logs the same.
+# Opened directly, /runs logs two 404s in the browser: Streamlit's client first looks for its server below the page's
+# own path. An app of two empty pages logs the same.
 st.navigation(pages, position="top").run()

@@ -268,7 +268,7 @@ def skipped_words(reading: Reading, names: Sequence[str], split: str) -> str:
 
 
 def row(first: str, cells: Sequence[str], labels: Sequence[str], *, data: str = "", escaped: bool = False) -> str:
-    """A row; on a phone, where rows become cards, each cell carries its column's name of `labels` (the first included)."""
+    """A row; each cell carries its column's name of `labels`, for a phone, where rows become cards."""
     told = zip(cells, labels[1:], strict=True)
     inner = "".join(f'<td data-label="{escape(name)}">{c if escaped else escape(c)}</td>' for c, name in told)
     return f"<tr{data}>{first}{inner}</tr>"
@@ -279,6 +279,7 @@ def table(head: Sequence[str], rows: Sequence[str], caption: str, left: Sequence
         f'<th scope="col"{" class=hx-left" if i in left else ""}>{escape(h)}</th>' for i, h in enumerate(head)
     )
     return (
-        f'<div class="hx-scroll" tabindex="0" role="region" aria-label="{escape(caption)}"><table class="hx-table hx-cards">'
+        f'<div class="hx-scroll" tabindex="0" role="region" aria-label="{escape(caption)}">'
+        '<table class="hx-table hx-cards">'
         f"<caption>{escape(caption)}</caption><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )

@@ -27,7 +27,7 @@ FLAGS = [
 ]
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 START_SECONDS = 60.0
-PATIENCE = 60_000  # milliseconds: on a busy machine PyTorch alone takes many seconds to load
+PATIENCE = 180_000  # milliseconds: on a busy machine PyTorch alone takes many seconds to load
 
 
 class App:

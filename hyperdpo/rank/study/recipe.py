@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hyperdpo.errors import ConfigError, HyperDPOError, nearest
-from hyperdpo.methods import MethodConfig
+from hyperdpo.methods import TREES, MethodConfig
 from hyperdpo.rank.base import BASE_FIT
 from hyperdpo.rank.model import NetConfig
 from hyperdpo.rank.simulate import Simulation
@@ -363,10 +363,12 @@ class _Reader:
         if preset not in PRESETS:
             self._wrong(where, f"preset is {' or '.join(PRESETS)}; got {preset!r}.")
             preset = "default"
-        shared: dict[str, Any] = {k: section[k] for k in ("fit", "base_fit", "trees", "base") if k in section}
+        method = str(given.get("method", "hyperdpo"))
+        budgets = ("fit", "base_fit", "base", *(["trees"] if method in TREES else []))  # a size sets every method's
+        shared: dict[str, Any] = {k: section[k] for k in budgets if k in section}
         if points is not None:
             shared["points"] = points
-        chosen = tuned.get(str(given.get("method", "hyperdpo")), {}) if given.get("tuned", True) else {}
+        chosen = tuned.get(method, {}) if given.get("tuned", True) else {}
         reference = None if given.get("reference") is None else str(given["reference"])
         found = []
         for row, x, swept in rows:
