@@ -76,6 +76,20 @@ def test_a_sweep_is_a_row_for_each_value_and_lambda_has_a_sign(tmp_path: Path) -
     ] == [0, 3]
 
 
+def test_a_sizes_budget_of_trees_is_for_methods_that_grow_them(tmp_path: Path) -> None:
+    text = GOOD.replace("seeds = 2", "seeds = 2\ntrees = { rounds = 7 }")
+    text = text.replace('label = "mixture"\n', 'label = "mixture"\n[[variant]]\nmethod = "lambdamart"\n')
+    rounds = {v.label: v.config.trees.rounds for v in read_recipe(written(tmp_path, text), "quick").variants}
+    assert rounds == {"mixture": 300, "lambdamart": 7, "LS": 300}
+    assert "quick, trees: no key is called 'round' (did you mean 'rounds'?)" in "\n".join(
+        problems(tmp_path, text.replace("rounds", "round"))
+    )
+    assert any(
+        "LS" in p and "grows no trees" in p
+        for p in problems(tmp_path, GOOD.replace("fit = { l", "trees = { leaves = 3 }\nfit = { l"))
+    )
+
+
 def test_only_chooses_rows_of_one_size(tmp_path: Path) -> None:
     text = GOOD.replace("seeds = 2", 'seeds = 2\nonly = ["mixture"]')
     assert [v.label for v in read_recipe(written(tmp_path, text), "quick").variants] == ["mixture"]
@@ -239,8 +253,10 @@ def test_comparisons_hold_every_method() -> None:
 
 
 def test_method_options_are_those_of_the_dataclass(tmp_path: Path) -> None:
+    methods = {"generator_width": "hypernetwork"}  # an option that other methods refuse
     for f in fields(MethodConfig):
         if f.name not in ("method", "penalty_sign", "draw"):
-            text = GOOD.replace('label = "mixture"\n', f'label = "mixture"\n{f.name} = 3\n')
+            given = f'label = "mixture"\nmethod = "{methods.get(f.name, "hyperdpo")}"\n{f.name} = 3\n'
+            text = GOOD.replace('label = "mixture"\n', given)
             found = read_recipe(written(tmp_path, text), "quick").variants[0].config.method
             assert getattr(found, f.name) == 3

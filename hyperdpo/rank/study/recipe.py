@@ -228,6 +228,9 @@ class _Reader:
         sections = {s: self._table(s, document.get(s, {})) for s in SIZES}
         for known in SIZES:  # both sizes, so that a slip in the one that is not run is found too
             self._unknown(known, sections[known], SIZE)
+            for table in set(TABLES) & set(sections[known]):
+                given = self._table(f"{known}.{table}", sections[known][table])
+                self._unknown(f"{known}, {table}", given, [f.name for f in fields(TABLES[table])])
         report = document.get("report", "table")
         if report not in REPORTS:
             self._wrong("", f"report is one of {', '.join(REPORTS)}; got {report!r}{nearest(str(report), REPORTS)}.")
@@ -363,9 +366,10 @@ class _Reader:
         if preset not in PRESETS:
             self._wrong(where, f"preset is {' or '.join(PRESETS)}; got {preset!r}.")
             preset = "default"
-        method = str(given.get("method", "hyperdpo"))
-        budgets = ("fit", "base_fit", "base", *(["trees"] if method in TREES else []))  # a size sets every method's
-        shared: dict[str, Any] = {k: section[k] for k in budgets if k in section}
+        # A size's budget is for whom it means something: a method that grows no trees refuses options of trees.
+        grown = given.get("method") in TREES
+        budget = ("fit", "base_fit", "base", *(("trees",) if grown else ()))
+        shared: dict[str, Any] = {k: section[k] for k in budget if k in section}
         if points is not None:
             shared["points"] = points
         chosen = tuned.get(method, {}) if given.get("tuned", True) else {}
