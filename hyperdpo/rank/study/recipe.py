@@ -372,7 +372,7 @@ class _Reader:
         shared: dict[str, Any] = {k: section[k] for k in budget if k in section}
         if points is not None:
             shared["points"] = points
-        chosen = tuned.get(method, {}) if given.get("tuned", True) else {}
+        chosen = tuned.get(str(given.get("method", "hyperdpo")), {}) if given.get("tuned", True) else {}
         reference = None if given.get("reference") is None else str(given["reference"])
         found = []
         for row, x, swept in rows:
