@@ -12,7 +12,8 @@ import pytest
 import hyperdpo
 
 PACKAGE = Path(hyperdpo.__file__).parent
-ASSEMBLY = {"cli.py", "__main__.py", "__init__.py"}  # above both wings
+ASSEMBLY = {"cli.py", "__main__.py", "__init__.py"}  # above both wings, as is COMMANDS
+COMMANDS = "commands"
 WINGS = ("rank", "text")
 
 
@@ -65,9 +66,25 @@ def test_the_core_never_imports_a_wing() -> None:
 
 
 def test_the_core_never_imports_what_stands_above() -> None:
-    below = [f for f in modules() if f.name not in ASSEMBLY or f.parent != PACKAGE]
-    wrong = {str(f): found for f in below if (found := of(imported(f), "hyperdpo.cli") | of(imported(f), "dashboard"))}
+    wings = [f for wing in WINGS for f in (PACKAGE / wing).rglob("*.py")]
+    below = [f for f in modules() if f.parent == PACKAGE and f.name not in ASSEMBLY] + wings
+    above = ("hyperdpo.cli", f"hyperdpo.{COMMANDS}", "dashboard")
+    wrong = {str(f): found for f in below for top in above if (found := of(imported(f), top))}
     assert wrong == {}
+
+
+def test_commands_never_import_what_assembles_them() -> None:
+    commands = list((PACKAGE / COMMANDS).rglob("*.py"))
+    assert {"data.py", "train.py", "measure.py", "compare.py", "shared.py"} <= {f.name for f in commands}
+    above = ("hyperdpo.cli", "hyperdpo.__main__", "dashboard")
+    wrong = {str(f): found for f in commands for top in above if (found := of(imported(f), top))}
+    assert wrong == {}
+
+
+def test_every_folder_of_the_package_has_its_place() -> None:
+    placed = {*WINGS, COMMANDS}
+    stray = [str(f) for f in modules() if f.parent != PACKAGE and f.relative_to(PACKAGE).parts[0] not in placed]
+    assert stray == []
 
 
 def test_wings_never_import_each_other() -> None:

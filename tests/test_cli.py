@@ -21,6 +21,8 @@ import torch
 from safetensors.torch import load_file
 
 from hyperdpo import cli, tables
+from hyperdpo.commands import train
+from hyperdpo.commands.shared import Bar
 from hyperdpo.errors import ConfigError
 from hyperdpo.methods import METHODS, SEVERAL, TREES, MethodConfig
 from hyperdpo.rank.base import BASE_FIT
@@ -518,11 +520,11 @@ def test_reproduce_refuses_in_one_message(refused, tmp_path: Path) -> None:
 # --- presets and flags ----------------------------------------------------------------------------------------------
 
 
-def parsed(*argv: str) -> cli.TrainRank:
+def parsed(*argv: str) -> train.TrainRank:
     command = cli.app.cli(
         prog="x", args=["train", "rank", "--data", "d", "--out", "o", *argv], config=(cli.FlagCreatePairsOff,)
     )
-    assert isinstance(command, cli.TrainRank)
+    assert isinstance(command, train.TrainRank)
     return command
 
 
@@ -559,8 +561,8 @@ def test_flags_of_one_method_alone() -> None:
 
 def test_the_paper_preset_has_the_paper_s_parameters_and_flags_override_it() -> None:
     command = parsed("--preset", "mslr", "--preset", "paper")
-    presets = cli._presets(command.preset)
-    assert presets == cli._presets(["mslr,paper"]) == ["mslr", "paper"]
+    presets = train.read_presets(command.preset)
+    assert presets == train.read_presets(["mslr,paper"]) == ["mslr", "paper"]
     config = command.config(presets)
     ranker = Ranker(131, 5, config.parametrisation, config.net, (1.0,) * 5)
     assert count_parameters(ranker) == 50_432
@@ -572,7 +574,7 @@ def test_the_paper_preset_has_the_paper_s_parameters_and_flags_override_it() -> 
 
 def test_the_paper_preset_takes_raw_labels(demo: Path) -> None:
     command = replace(parsed(), data=(demo,), preset=("paper",))
-    task = command._open(["paper"], cli._Bar(shown=False)).task
+    task = command._open(["paper"], Bar(shown=False)).task
     assert [o.standardise for o in task.objectives] == [
         True,
         True,
@@ -592,26 +594,26 @@ def test_options_out_of_range_are_named_together() -> None:
 def test_every_default_in_the_help_is_the_one_that_holds() -> None:
     rank = RankConfig()
     holds: dict[type, Any] = {
-        cli.MethodFlags: rank.method,
-        cli.NetFlags: DEFAULT_NET,
-        cli.FitFlags: rank.fit,
-        cli.TreeFlags: rank.trees,
-        cli.BaseFitFlags: rank.base_fit,
+        train.MethodFlags: rank.method,
+        train.NetFlags: DEFAULT_NET,
+        train.FitFlags: rank.fit,
+        train.TreeFlags: rank.trees,
+        train.BaseFitFlags: rank.base_fit,
     }
     for flags, defaults in holds.items():
         hints = get_type_hints(flags, include_extras=True)
         names = {f.name: f.name.removeprefix("base_").removeprefix("tree_") for f in fields(flags)}
-        if flags is not cli.BaseFitFlags:
+        if flags is not train.BaseFitFlags:
             assert set(names.values()) == {f.name for f in fields(defaults)}
         for flag, name in names.items():
             value = getattr(defaults, name)
-            if flags is cli.NetFlags and getattr(BASELINE_NET, name) != value:
+            if flags is train.NetFlags and getattr(BASELINE_NET, name) != value:
                 value = f"{value}; baselines {getattr(BASELINE_NET, name)}"
             assert hints[flag].__metadata__[0].help_behavior_hint == f"(default: {value})", flag
-    hints = get_type_hints(cli.TrainRank, include_extras=True)
+    hints = get_type_hints(train.TrainRank, include_extras=True)
     for name in ("base", "parametrisation", "scaling", "seed", "k"):
         assert hints[name].__metadata__[0].help_behavior_hint == f"(default: {getattr(rank, name)})"
-    assert get_args(cli.MethodName) == METHODS
+    assert get_args(train.MethodName) == METHODS
 
 
 # --- refusals -------------------------------------------------------------------------------------------------------
@@ -718,9 +720,9 @@ def test_data_without_objectives_says_how_to_name_them(csv: Path, refused, tmp_p
 
 def test_an_objective_by_its_name_keeps_what_the_data_declares(demo: Path) -> None:
     command = replace(parsed(), data=(demo,), objective=("clicks", "dear=margin:min", "quality=quality:softmax:2"))
-    clicks, dear, quality = command._open([], cli._Bar(shown=False)).task.objectives
+    clicks, dear, quality = command._open([], Bar(shown=False)).task.objectives
     assert (clicks.normalisation, dear.direction, quality.temperature) == ("l1", "min", 2)
-    explicit = replace(command, objective=("clicks=clicks:softmax",))._open([], cli._Bar(shown=False)).task
+    explicit = replace(command, objective=("clicks=clicks:softmax",))._open([], Bar(shown=False)).task
     assert explicit.objectives[0].normalisation == "softmax"
 
 
@@ -789,7 +791,7 @@ def test_a_fault_of_the_program_shows_its_traceback_only_when_asked(
 def test_a_log_that_cannot_be_written_does_not_stop_a_training(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    log = cli._RunLog(tmp_path / "none" / "train.log", cli._Bar(shown=False))
+    log = train.RunLog(tmp_path / "none" / "train.log", Bar(shown=False))
     log.log("one")
     log.log("two")
     err = capsys.readouterr().err

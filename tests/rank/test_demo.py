@@ -14,7 +14,7 @@ import torch
 from hyperdpo.errors import ConfigError, DataError
 from hyperdpo.metrics import NDCG
 from hyperdpo.objectives import Objective
-from hyperdpo.rank import demo
+from hyperdpo.rank import demo, demo_labels, demo_oracle, demo_words
 from hyperdpo.rank.data import RankData, Task, open_data, write_folder
 from hyperdpo.rank.demo import demo_origin, ensure_demo, make_demo, oracle
 from hyperdpo.rank.evaluate import oracle_fronts
@@ -118,7 +118,7 @@ def test_texts_agree_with_the_features(data: RankData) -> None:
     new = (data.column("days_listed") <= 30) & (data.column("refurbished") == 0)
     assert [t.endswith(", new") for t in titles] == new.tolist()
     assert [":" in t for t in titles] == (data.column("promo_words") > 0).tolist()
-    assert [demo.OWN_BRAND in t for t in titles] == (data.column("own_brand") == 1).tolist()
+    assert [demo_words.OWN_BRAND in t for t in titles] == (data.column("own_brand") == 1).tolist()
     assert [len(t.split()) for t in titles] == data.column("title_length").tolist()
     first = data.column("query_length")[data.offsets[:-1]]
     assert [len(text.split()) for text in data.query_texts] == first.tolist()
@@ -127,7 +127,7 @@ def test_texts_agree_with_the_features(data: RankData) -> None:
 
 
 def test_the_vocabulary_is_whole() -> None:
-    words = demo._read_words()
+    words = demo_words.read_words()
     assert len(words.series) >= 12
     assert len(words.nouns) == 3 * len(words.series) == len(set(words.nouns))
     assert words.noun_adjectives.shape == (len(words.nouns), 5)
@@ -168,11 +168,11 @@ class Seen:
 def brute_force(data: RankData, objective: Objective, draws: int, k: int = 10) -> Seen:
     """Draw whole logs again and again, integrate nothing."""
     lists = data.lists("test")
-    truth = demo._read_truth(data)
-    padded = demo._Lists.pad(truth, data.offsets[lists.query_index.numpy()], lists.sizes.numpy())
+    truth = demo_oracle.read_truth(data)
+    padded = demo_labels.Lists.pad(truth, data.offsets[lists.query_index.numpy()], lists.sizes.numpy())
     mask = torch.from_numpy(padded.mask)
     rng = np.random.Generator(np.random.PCG64(99))
-    logs = [demo._draw_labels(rng, padded)[objective.column] for _ in range(draws)]
+    logs = [demo_labels.draw_labels(rng, padded)[objective.column] for _ in range(draws)]
     labels, mask = torch.from_numpy(np.stack(logs)), mask.expand(draws, *mask.shape)
     targets, informative = objective.targets(labels, mask)
     gains = objective.gains(labels, mask)
@@ -236,7 +236,7 @@ def test_p_sums_to_one_is_positive_and_rho_is_a_chance(data: RankData) -> None:
 def test_the_mean_target_of_poisson_counts_by_hand() -> None:
     """Two sets of places, rates (1, 3) and (2, 0.5): p weighs each set by its chance of any count."""
     rates = np.array([[[1.0, 3.0, 0.0]], [[2.0, 0.5, 0.0]]])
-    p, rho = demo._expected_counts(rates, np.array([[True, True, False]]))
+    p, rho = demo_oracle._expected_counts(rates, np.array([[True, True, False]]))
     first, second = 1 - np.exp(-4.0), 1 - np.exp(-2.5)
     assert p[0] == pytest.approx([(first * 0.25 + second * 0.8) / (first + second),
                                   (first * 0.75 + second * 0.2) / (first + second), 0.0])  # fmt: skip

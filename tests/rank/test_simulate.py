@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from hyperdpo import cli
+from hyperdpo.commands.reading import own_data
 from hyperdpo.control import oracle_residual
 from hyperdpo.errors import ConfigError, DataError
 from hyperdpo.losses import listwise_loss
@@ -382,6 +383,6 @@ def test_a_run_s_data_is_made_again_where_it_is_gone(
     shutil.copytree(trained.folder.path, copy)
     run = RankRun(copy)
     run.config["data"]["path"] = str(tmp_path / "gone")
-    made = cli._own_data(run)
+    made = own_data(run)
     assert made.fingerprint == run.config["data"]["fingerprint"]
     assert made.path.parent == tmp_path / "cache"

@@ -1,0 +1,84 @@
+"""`hyperdpo reproduce`: run recipes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, UseAppendAction, arg
+
+from hyperdpo.commands.shared import (
+    Answer,
+    Device,
+    Json,
+    device_of,
+    flag,
+    print_text,
+    say,
+)
+from hyperdpo.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Reproduce:
+    """Run a recipe: one table or figure of the paper, or a comparison, with intervals and costs.
+
+    A recipe is recipes/NAME.toml, or a file; without a name all of them are run. What --work holds already is not
+    trained again: the same command goes on after a stop.
+    """
+
+    names: Annotated[Positional[tuple[str, ...]], arg(metavar="NAME", help="Recipes; all if none is named.")] = ()
+    quick: Annotated[bool, arg(help="The small size: minutes on two cores.", help_behavior_hint="")] = False
+    work: Annotated[Path, arg(metavar="DIR", help="Keeps data, trained units and results.")] = Path("runs/study")
+    data: Annotated[
+        UseAppendAction[tuple[str, ...]],
+        arg(metavar="NAME=PATH", help="Data that is not made here, such as mslr=MSLR-WEB10K; once for each."),
+    ] = ()
+    seeds: Annotated[int | None, flag("As many seeds.", "N", "the recipe's")] = None
+    epochs: Annotated[int | None, flag("At most this many passes, for every model and base.", "N", "as tuned")] = None
+    queries: Annotated[int | None, flag("Lists of the demo data.", "N", "the recipe's")] = None
+    jobs: Annotated[int, arg(metavar="J", help="Processes, each with one thread.")] = 1
+    device: Device = "auto"
+    no_images: Annotated[bool, arg(help="Figures as HTML only, not as PNG and PDF.", help_behavior_hint="")] = False
+    json: Json = False
+
+    def execute(self) -> Answer:
+        wrong = [
+            f"--{name} is a whole number of 1 or more; got {value}."
+            for name, value in (("seeds", self.seeds), ("epochs", self.epochs), ("jobs", self.jobs))
+            if value is not None and value < 1
+        ]
+        if wrong:
+            raise ConfigError(wrong)
+        from hyperdpo.rank.study.recipe import Overrides
+        from hyperdpo.rank.study.study import clean, reproduce
+
+        outcomes = reproduce(
+            self.names,
+            size="quick" if self.quick else "full",
+            work=self.work,
+            data=self.data,
+            jobs=self.jobs,
+            device=device_of(self.device).type,
+            overrides=Overrides(self.seeds, self.epochs, self.queries),
+            images=not self.no_images,
+            say=say,
+        )
+        documents = {
+            o.recipe.name: {
+                **(o.document or {"skipped": o.text}),
+                "files": list(map(str, o.files)),
+                "problems": o.problems,
+            }
+            for o in outcomes
+        }
+        text = "\n\n".join(
+            o.text + ("\n" + "\n".join(f"wrote {file}" for file in o.files) if o.files else "") for o in outcomes
+        )
+        problems = list(dict.fromkeys(p for o in outcomes for p in o.problems))
+        if problems:
+            print_text(text if not self.json else json.dumps(clean({"recipes": documents})))
+            raise ConfigError([f"{len(problems)} units failed; the same command tries them again:", *problems])
+        return Answer(clean({"recipes": documents}), text)
