@@ -167,6 +167,8 @@ def test_pinning_moves_nothing_on_the_page(page: Any, app: App) -> None:
     before = page.locator(".js-plotly-plot").bounding_box()
     page.get_by_role("button", name="pin as A").press("Enter")
     page.get_by_text("vs A:").first.wait_for(timeout=PATIENCE)
+    alone = "document.querySelectorAll('.js-plotly-plot').length === 1"  # for a moment the old chart stands beside it
+    page.wait_for_function(alone, timeout=PATIENCE, polling=50)
     assert page.locator(".js-plotly-plot").bounding_box() == before
 
 
