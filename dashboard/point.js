@@ -28,8 +28,9 @@ class Point {
   take({ trace, margin }) {
     this.trace = trace;
     this.margin = margin;
-    const place = document.querySelector(".st-key-chart");
-    if (place && place !== this.place) {
+    // The view's own box is replaced as a whole when one leaves it and comes back, so what holds all views is watched.
+    const place = document.querySelector('[data-testid="stMain"]') ?? document.body;
+    if (place !== this.place) {
       this.leave();
       this.place = place;
       this.observer.observe(place, { childList: true, subtree: true });
@@ -65,7 +66,7 @@ class Point {
   // The chart's own camera draws what the chart holds: it gets the point for as long as the picture is taken.
   lend(event) {
     const held = this.chart?.data?.find((t) => t.meta === "live");
-    if (!this.trace || !held || !event.target.closest?.(".modebar-btn")) return;
+    if (!this.trace || !held || !this.chart.contains(event.target) || !event.target.closest?.(".modebar-btn")) return;
     const before = { ...held };
     Object.assign(held, this.trace);
     setTimeout(() => {
