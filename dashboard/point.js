@@ -99,17 +99,18 @@ class Point {
     for (const [key, value] of Object.entries({ ...looks, "stroke-width": marker.line.width })) this.dot.setAttribute(key, value);
     if (this.said !== text[0]) this.say(text[0]);
     Object.assign(this.tip.style, { color: marker.line.color, background: marker.color });
-    const right = left > this.chart.clientWidth / 2;
+    const { width, height } = at;
+    const right = left > width / 2;
     this.tip.style.left = `${left + (right ? -14 : 14)}px`;
     this.tip.style.top = `${top}px`;
-    this.tip.style.transform = `translate(${right ? "-100%" : "0"}, ${top > this.chart.clientHeight / 2 ? "-100%" : "0"})`;
+    this.tip.style.transform = `translate(${right ? "-100%" : "0"}, ${top > height / 2 ? "-100%" : "0"})`;
   }
 
   // The words are escaped where they are made: bold and line breaks are all the markup that they hold.
   say(words) {
     this.said = words;
     this.tip.innerHTML = words;
-    this.dot.setAttribute("aria-label", this.tip.innerText.replace(/\s+/g, " "));
+    this.dot.setAttribute("aria-label", words.replace(/<br>/g, ", ").replace(/<[^>]*>/g, ""));
   }
 
   // Where the point is on the screen; null where the reader's zoom leaves it out.
@@ -118,14 +119,16 @@ class Point {
     const range = (axis) => [0, 1].map((end) => moved[`${axis}.range[${end}]`] ?? chart.layout[axis]?.range?.[end]);
     const [x0, x1] = range("xaxis");
     const [y0, y1] = range("yaxis");
-    const width = chart.clientWidth - margin.l - margin.r;
-    const height = chart.clientHeight - margin.t - margin.b;
+    // Streamlit writes the size into the layout. Asking the page for it would make the browser lay everything out at once.
+    const whole = { width: chart.layout.width ?? chart.clientWidth, height: chart.layout.height ?? chart.clientHeight };
+    const width = whole.width - margin.l - margin.r;
+    const height = whole.height - margin.t - margin.b;
     const toX = (value) => margin.l + (width * (value - x0)) / (x1 - x0);
     const toY = (value) => margin.t + (height * (y1 - value)) / (y1 - y0);
     const left = toX(trace.x[0]);
     const top = toY(trace.y[0]);
     const near = (value, low, size) => value >= low - 1 && value <= low + size + 1; // false for NaN
-    return near(left, margin.l, width) && near(top, margin.t, height) ? { left, top, toX, toY } : null;
+    return near(left, margin.l, width) && near(top, margin.t, height) ? { left, top, toX, toY, ...whole } : null;
   }
 }
 
