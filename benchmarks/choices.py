@@ -20,7 +20,7 @@ from front_quality import CASES
 from hyperdpo.methods import MethodConfig
 from hyperdpo.rank.data import open_data
 from hyperdpo.rank.evaluate import evaluate_run
-from hyperdpo.rank.train import RankConfig, train
+from hyperdpo.rank.train import BASELINE_NET, DEFAULT_NET, RankConfig, train
 
 DEFAULT = RankConfig()
 CHOICES: dict[str, RankConfig] = {
@@ -31,11 +31,12 @@ CHOICES: dict[str, RankConfig] = {
     "scratch": replace(DEFAULT, parametrisation="scratch"),
     "film, corner-heavy alpha 0.2": replace(DEFAULT, parametrisation="film", method=MethodConfig(alpha=0.2)),
     "augmentation, a draw per step": replace(DEFAULT, parametrisation="augmentation", method=MethodConfig(draw="step")),
-    "no dropout": replace(DEFAULT, net=replace(DEFAULT.net, dropout=0.0)),
-    "dropout 0.3": replace(DEFAULT, net=replace(DEFAULT.net, dropout=0.3)),
-    "width 96": replace(DEFAULT, net=replace(DEFAULT.net, width=96)),
-    "one layer": replace(DEFAULT, net=replace(DEFAULT.net, layers=1)),
-    "base score as an input": replace(DEFAULT, net=replace(DEFAULT.net, use_base=True)),
+    "no dropout": replace(DEFAULT, net=replace(DEFAULT_NET, dropout=0.0)),
+    "dropout 0.3": replace(DEFAULT, net=replace(DEFAULT_NET, dropout=0.3)),
+    "attention, the paper's layout": replace(DEFAULT, net=BASELINE_NET),
+    "width 64": replace(DEFAULT, net=replace(DEFAULT_NET, width=64)),
+    "one layer": replace(DEFAULT, net=replace(DEFAULT_NET, layers=1)),
+    "base score as an input": replace(DEFAULT, net=replace(DEFAULT_NET, use_base=True)),
     "40 epochs": replace(DEFAULT, fit=replace(DEFAULT.fit, epochs=40, patience=8)),
     "no weight averaging": replace(DEFAULT, fit=replace(DEFAULT.fit, average=0.0)),
 }
