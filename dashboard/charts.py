@@ -142,7 +142,7 @@ def front_figure(
         traces.append(_pin_trace(pinned, names, i, j))
     if live is not None:
         traces.append(_live_trace(live, names, i, j))
-    return {"data": traces or [NOTHING], "layout": _front_layout(names, i, j, ranges, k, view)}
+    return {"data": traces or [NOTHING], "layout": plane_layout(names, i, j, ranges, k, view)}
 
 
 def without_live(figure: Figure) -> tuple[Figure, dict[str, Any] | None]:
@@ -407,7 +407,8 @@ def _edge_trace(
     }
 
 
-def _front_layout(names: Sequence[str], i: int, j: int, ranges: np.ndarray, k: int, view: str) -> dict[str, Any]:
+def plane_layout(names: Sequence[str], i: int, j: int, ranges: np.ndarray, k: int, view: str) -> dict[str, Any]:
+    """The layout of a chart over objectives i and j, on every view; the reader's zoom belongs to `view`."""
     return {
         **frame(),
         "hovermode": "closest",

@@ -26,6 +26,7 @@ from dashboard.charts import (
     look,
     number,
     padded,
+    plane_layout,
     plane_order,
     point_words,
     safe,
@@ -80,19 +81,7 @@ def overlay_figure(
     for entrant in reversed(entrants):
         traces.append(_front_trace(entrant, names, i, j, (judged or {}).get(entrant.key)))
     k = entrants[0].front.k if entrants else 10
-    layout: dict[str, Any] = {
-        **frame(),
-        "height": TALL,
-        "hovermode": "closest",
-        "hoverdistance": 24,
-        "hoverlabel": {"align": "left"},
-        "uirevision": view,
-        "showlegend": False,
-        "dragmode": "pan",
-        "xaxis": {**axis(f"{safe(x)}, NDCG@{k} →"), "range": padded(ranges[i]), "tickformat": ".2f"},
-        "yaxis": {**axis(f"{safe(y)}, NDCG@{k} →", 16), "range": padded(ranges[j]), "tickformat": ".2f"},
-        "modebar": {"bgcolor": CLEAR, "color": NEUTRAL, "activecolor": LOOKS["hyperdpo"].colour},
-    }
+    layout: dict[str, Any] = {**plane_layout(names, i, j, ranges, k, view), "height": TALL}
     if owned is not None:
         traces += _strip(*owned, x, y)
         layout["barmode"] = "overlay"

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from dashboard.charts import (
-    CLEAR,
     LIVE_RING,
     LOOKS,
     NEUTRAL,
@@ -23,6 +22,7 @@ from dashboard.charts import (
     frame,
     number,
     padded,
+    plane_layout,
     plane_order,
     point_words,
     safe,
@@ -79,19 +79,7 @@ def family_figure(
         _emphatic(live, names, i, j, f"c = {live.scale:g}, the slider", style, {"symbol": "circle", "size": 11})
     )
     k = live.k
-    layout = {
-        **frame(),
-        "height": TALL,
-        "hovermode": "closest",
-        "hoverdistance": 24,
-        "hoverlabel": {"align": "left"},
-        "uirevision": view,
-        "showlegend": False,
-        "dragmode": "pan",
-        "xaxis": {**axis(f"{safe(x)}, NDCG@{k} →"), "range": padded(ranges[i]), "tickformat": ".2f"},
-        "yaxis": {**axis(f"{safe(y)}, NDCG@{k} →", 16), "range": padded(ranges[j]), "tickformat": ".2f"},
-        "modebar": {"bgcolor": CLEAR, "color": NEUTRAL, "activecolor": LOOKS["hyperdpo"].colour},
-    }
+    layout = {**plane_layout(names, i, j, ranges, k, view), "height": TALL}
     return {"data": traces, "layout": layout}
 
 

@@ -58,17 +58,7 @@ def oracle(
             known = _expect(objective, padded, draws, k, (seed, number))
             p[rows, j], rho[chunk, j], gain[rows, j] = known.p[padded.mask], known.rho, known.gain[padded.mask]
         main_gain[rows] = _expect(data.task.main, padded, draws, k, (seed, number), targets=False).gain[padded.mask]
-    return Oracle(
-        chosen,
-        p=torch.from_numpy(p),
-        rho=torch.from_numpy(rho),
-        gain=torch.from_numpy(gain),
-        main_gain=torch.from_numpy(main_gain),
-        offsets=lists.offsets,
-        query_index=lists.query_index,
-        k=k,
-        draws=draws,
-    )
+    return Oracle.of(chosen, lists, p=p, rho=rho, gain=gain, main_gain=main_gain, k=k, draws=draws)
 
 
 def read_truth(data: RankData) -> Columns:

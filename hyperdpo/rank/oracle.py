@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hyperdpo.objectives import Objective
+from hyperdpo.rank.lists import ListSet
 
 ORACLE_SEED = 71
 ORACLE_CHUNK = 1_500_000
@@ -51,6 +52,32 @@ class Oracle:
     query_index: Tensor
     k: int
     draws: int
+
+    @classmethod
+    def of(
+        cls,
+        objectives: tuple[Objective, ...],
+        lists: ListSet,
+        *,
+        p: Array,
+        rho: Array,
+        gain: Array,
+        main_gain: Array,
+        k: int,
+        draws: int,
+    ) -> Oracle:
+        """What a simulation filled in for `lists`, row by row."""
+        return cls(
+            objectives,
+            p=torch.from_numpy(p),
+            rho=torch.from_numpy(rho),
+            gain=torch.from_numpy(gain),
+            main_gain=torch.from_numpy(main_gain),
+            offsets=lists.offsets,
+            query_index=lists.query_index,
+            k=k,
+            draws=draws,
+        )
 
 
 def expected_targets(objective: Objective, labels: Tensor, mask: Tensor) -> tuple[Array, Array]:

@@ -83,17 +83,7 @@ def oracle(
             expected, rho[chunk, j] = simulated.targets(objective)
             p[rows, j], gain[rows, j] = expected[truth.mask], simulated.gain(objective, k)[truth.mask]
         main_gain[rows] = simulated.gain(data.task.main, k)[truth.mask]
-    return Oracle(
-        chosen,
-        p=torch.from_numpy(p),
-        rho=torch.from_numpy(rho),
-        gain=torch.from_numpy(gain),
-        main_gain=torch.from_numpy(main_gain),
-        offsets=lists.offsets,
-        query_index=lists.query_index,
-        k=k,
-        draws=draws,
-    )
+    return Oracle.of(chosen, lists, p=p, rho=rho, gain=gain, main_gain=main_gain, k=k, draws=draws)
 
 
 @dataclass(frozen=True)
