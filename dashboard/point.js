@@ -45,7 +45,7 @@ class Point {
     this.place?.removeEventListener("click", this.camera, true);
     this.svg.remove();
     this.tip.remove();
-    this.place = this.chart = null;
+    this.place = this.chart = this.inside = null;
   }
 
   // A chart that has been made anew gets the point at once.
@@ -53,12 +53,13 @@ class Point {
     const chart = document.querySelector(CHART);
     const inside = chart?.querySelector(".svg-container");
     if (!inside?.querySelector(".scatterlayer") || typeof chart.on !== "function") return;
-    if (chart === this.chart && this.svg.parentNode === inside) return;
-    if (chart !== this.chart) {
-      chart.on("plotly_relayouting", (moved) => chart === this.chart && this.draw(moved));
-      chart.on("plotly_afterplot", () => chart === this.chart && this.draw());
+    if (inside === this.inside && this.svg.parentNode === inside) return;
+    if (inside !== this.inside) {
+      chart.on("plotly_relayouting", (moved) => inside === this.inside && this.draw(moved));
+      chart.on("plotly_afterplot", () => inside === this.inside && this.draw());
     }
     this.chart = chart;
+    this.inside = inside;
     inside.append(this.svg, this.tip);
     this.draw();
   }
@@ -76,7 +77,7 @@ class Point {
   }
 
   draw(moved = {}) {
-    if (!this.chart) return;
+    if (!this.chart?.layout) return; // plotly empties a chart before it lets go of it
     if (this.trace) Object.assign(this.dot.dataset, { x: this.trace.x[0], y: this.trace.y[0] });
     const at = this.trace ? this.pixels(moved) : null;
     this.svg.style.display = at ? "" : "none";
