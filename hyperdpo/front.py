@@ -1,6 +1,7 @@
 """ParetoFront: the points one method reaches over a grid of weights, with what is needed to judge and compare them.
 
-Every metric here is "higher is better" (NDCG) unless it stands under `cross_entropy`.
+Every metric here is "higher is better" unless it stands under `cross_entropy`: NDCG for ranking, and minus the
+cross-entropy for text, whose reference point is then below 0.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from hyperdpo.errors import ConfigError, DataError
+
+NDCG, CROSS_ENTROPY = "ndcg", "cross-entropy"  # a front's metric
 
 
 def non_dominated(values: np.ndarray) -> np.ndarray:
@@ -80,7 +83,8 @@ class ParetoFront:
         scale: c of eq. (15).
         k: NDCG cut-off.
         split: which split was measured.
-        ndcg: (p, 1 + m) mean NDCG@k, main first.
+        ndcg: (p, 1 + m) values of `metric`, main first: mean NDCG@k; or minus the test cross-entropies, after minus the
+            inter-quartile range of the log-likelihood's change from the base.
         cross_entropy: (p, m) at the training beta, or None where a method has no residual.
         models, parameters, seconds: what the whole curve cost; 0 where nothing was trained.
         run: name of the run folder it came from.
@@ -89,6 +93,7 @@ class ParetoFront:
         per_query: (p, q, 1 + m) NDCG@k per query, NaN where a list has no positive label; kept beside front.json.
         residuals: (p, items) delta = s - s_base of each item of the split in order, so that the front can move with c.
         reference: the point that hypervolume is measured from, (m,); empty is 0 in every objective.
+        metric: what `ndcg` holds: `ndcg`, or `cross-entropy` for text.
     """
 
     name: str
@@ -111,6 +116,7 @@ class ParetoFront:
     per_query: np.ndarray | None = field(default=None, repr=False)
     residuals: np.ndarray | None = field(default=None, repr=False)
     reference: tuple[float, ...] = ()
+    metric: str = NDCG
 
     def __post_init__(self) -> None:
         p, m = len(self.ndcg), len(self.objectives)
@@ -184,6 +190,7 @@ class ParetoFront:
             points.append(point)
         return {
             "name": self.name,
+            "metric": self.metric,
             "method": self.method,
             "main": self.main,
             "objectives": list(self.objectives),
@@ -234,6 +241,7 @@ class ParetoFront:
                 beta=tuple(fields.get("beta", ())),
                 device=fields.get("device", ""),
                 reference=tuple(map(float, fields["reference"])) if any(fields.get("reference", ())) else (),
+                metric=fields.get("metric", NDCG),
             )
         except DataError:
             raise
@@ -250,7 +258,7 @@ def _plain(row: np.ndarray) -> list[float]:
 
 
 # What fronts must share to be compared.
-TERMS = ("main", "objectives", "data", "split", "k", "scale", "beta", "reference_point")
+TERMS = ("metric", "main", "objectives", "data", "split", "k", "scale", "beta", "reference_point")
 UNTEMPERED = ("base", "oracle-unconstrained")  # the same at every c and beta
 
 

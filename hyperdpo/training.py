@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -77,7 +77,10 @@ class Batches(Protocol):
         """Steps in an epoch."""
 
     def epoch(self, order: np.random.Generator, start: int, rank: int, world: int) -> Iterator[Any]:
-        """This process's share of each batch from step `start` on, in an order drawn from `order` alone."""
+        """This process's share of each batch from step `start` on, in an order drawn from `order` alone.
+
+        A list is a share in parts, whose gradients are accumulated: the same step with less memory.
+        """
 
 
 StepLoss = Callable[[nn.Module, Any, np.random.Generator], Tensor]
@@ -210,7 +213,7 @@ def fit(
     model.to(accelerator.device)
     optimizer = _adamw(model, config)
     progress = _Progress()
-    average = {name: p.detach().clone() for name, p in model.named_parameters()} if config.average else {}
+    average = {name: p.detach().clone() for name, p in trained_parameters(model)} if config.average else {}
     best = _weights(model)
     if state is not None and state.exists():
         best, average = _load_state(state, model, optimizer, progress, average, config, seed)
@@ -248,14 +251,19 @@ def fit(
                 seed_torch(seed, progress.epoch, progress.step, accelerator.process_index)
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate_at(done, total, config)
-                loss = step_loss(wrapped, batch, rng_for(seed, progress.epoch, progress.step, 1))
-                value = float(accelerator.reduce(loss.detach(), "sum") if world > 1 else loss.detach())
+                parts = batch if isinstance(batch, list) else [batch]
+                found = torch.zeros((), device=accelerator.device)
+                for i, part in enumerate(parts):
+                    with nullcontext() if i + 1 == len(parts) else accelerator.no_sync(wrapped):
+                        loss = step_loss(wrapped, part, rng_for(seed, progress.epoch, progress.step, 1))
+                        found += loss.detach()
+                        accelerator.backward(loss * world)  # processes average their gradients; parts are to be summed
+                value = float(accelerator.reduce(found, "sum") if world > 1 else found)
                 if not math.isfinite(value):
                     raise ConfigError(
                         f"The loss became {value} at epoch {progress.epoch}, step {progress.step}; lower the learning "
                         f"rate (now {config.learning_rate:g}) or raise beta."
                     )
-                accelerator.backward(loss * world)  # processes average their gradients; the parts are to be summed
                 if config.clip:
                     accelerator.clip_grad_norm_(model.parameters(), config.clip)
                 optimizer.step()
@@ -295,7 +303,7 @@ def fit(
                 raise interrupted()
     if progress.best_epoch < 0:
         raise ConfigError("The validation loss was never a number; check the labels of the validation split.")
-    model.load_state_dict(best)
+    _load_weights(model, best)
     model.eval()
     return FitResult(
         progress.best_epoch,
@@ -307,6 +315,11 @@ def fit(
     )
 
 
+def trained_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Names and parameters that training changes; a frozen backbone's are left out."""
+    return ((name, p) for name, p in model.named_parameters() if p.requires_grad)
+
+
 def _adamw(model: nn.Module, config: FitConfig) -> torch.optim.Optimizer:
     matrices = [p for p in model.parameters() if p.requires_grad and p.dim() > 1]
     vectors = [p for p in model.parameters() if p.requires_grad and p.dim() <= 1]
@@ -315,7 +328,17 @@ def _adamw(model: nn.Module, config: FitConfig) -> torch.optim.Optimizer:
 
 
 def _weights(model: nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+    """What training may change: trained parameters and buffers, not a frozen backbone."""
+    frozen = _frozen(model)
+    return {name: value.detach().clone() for name, value in model.state_dict().items() if name not in frozen}
+
+
+def _frozen(model: nn.Module) -> set[str]:
+    return {name for name, p in model.named_parameters() if not p.requires_grad}
+
+
+def _load_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
+    model.load_state_dict(weights, strict=not _frozen(model))
 
 
 @torch.no_grad()
@@ -399,12 +422,12 @@ def _load_state(
     for key, value in tensors.items():
         part, _, name = key.partition("/")
         parts.setdefault(part, {})[name] = value
-    shapes = {k: v.shape for k, v in model.state_dict().items()}
+    shapes = {k: v.shape for k, v in _weights(model).items()}
     if {k: v.shape for k, v in parts.get("model", {}).items()} != shapes:
         problems.append(f"{path} holds a model of another shape; resume with the options it was started with.")
     if problems:
         raise RunError(problems)
-    model.load_state_dict(parts["model"])
+    _load_weights(model, parts["model"])
     device = next(model.parameters()).device
     optimizer_state = optimizer.state_dict()
     slots: dict[int, dict[str, Tensor]] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,12 +11,10 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
-from hyperdpo.errors import ConfigError, DataError, RunError
-from hyperdpo.files import write_atomic, write_json
+from hyperdpo.errors import ConfigError, DataError
+from hyperdpo.files import write_atomic
 from hyperdpo.methods import (
     TREES,
     Member,
@@ -38,11 +35,11 @@ from hyperdpo.rank.evaluate import evaluate_run
 from hyperdpo.rank.model import Answerer, NetConfig, Ranker
 from hyperdpo.rank.run import RankRun, build_model, model_size, tree_file
 from hyperdpo.rank.trees import TreeRanker, TreesConfig, TreeTraining
+from hyperdpo.resuming import TRAINING, begin_folder, check_folder, read_part, write_part
 from hyperdpo.runs import versions, write_run
 from hyperdpo.training import FitConfig, fit, make_accelerator, seed_torch
 from hyperdpo.weights import check_beta
 
-TRAINING = "training"
 # Chosen on validation, see benchmarks/NOTES.md: items judged one by one for HyperDPO, the paper's layout elsewhere.
 DEFAULT_NET = NetConfig(width=128, layers=2, heads=0, dropout=0.2)
 BASELINE_NET = NetConfig(dropout=0.2)
@@ -170,10 +167,10 @@ def train(
     accelerator = accelerator or make_accelerator(device)
     main_process = accelerator.is_main_process
     wanted = plan(data, config)
-    _check_folder(out, wanted, resume=resume, overwrite=overwrite)
+    check_folder(out, wanted, resume=resume, overwrite=overwrite)
     accelerator.wait_for_everyone()  # no process writes before every process has looked
     if main_process:
-        _begin_folder(out, wanted, overwrite=overwrite)
+        begin_folder(out, wanted, overwrite=overwrite)
     accelerator.wait_for_everyone()
     if (out / "manifest.json").exists():
         if main_process:
@@ -242,51 +239,6 @@ def plan(data: RankData, config: RankConfig) -> dict[str, Any]:
     }
 
 
-def _check_folder(out: Path, wanted: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
-    """Raises RunError where `out` cannot be begun, resumed or overwritten as asked. Changes nothing."""
-    plan_file = out / TRAINING / "plan.json"
-    finished, begun = (out / "manifest.json").exists(), plan_file.exists()
-    if overwrite and (finished or begun):
-        return
-    if (finished or begun) and not resume:
-        what = "a finished run" if finished else "an interrupted training"
-        raise RunError(f"{out} holds {what}; add --resume to go on with it or --overwrite to start again.")
-    if begun:
-        kept = _read_plan(plan_file)
-        changed = [f"{k}: {kept.get(k)!r} then, {v!r} now" for k, v in wanted.items() if kept.get(k) != _plain(v)]
-        if changed:
-            raise RunError([f"{out} cannot be resumed, because the command has changed since:", *changed])
-    elif not finished and out.exists() and (not out.is_dir() or any(p.name != TRAINING for p in out.iterdir())):
-        raise RunError(f"{out} exists and is not a run folder; choose another --out.")
-
-
-def _begin_folder(out: Path, wanted: dict[str, Any], *, overwrite: bool) -> None:
-    """Remove what is to be overwritten and note the plan of a new training."""
-    plan_file = out / TRAINING / "plan.json"
-    if overwrite and out.is_dir():
-        (out / "manifest.json").unlink(missing_ok=True)  # first: without it nobody takes the rest for a run
-        shutil.rmtree(out / TRAINING, ignore_errors=True)
-        for path in out.glob("*"):
-            if path.is_file():
-                path.unlink()
-    if not plan_file.exists() and not (out / "manifest.json").exists():
-        write_json(plan_file, wanted)
-
-
-def _read_plan(file: Path) -> dict[str, Any]:
-    try:
-        kept = json.loads(file.read_text("utf-8"))
-        if isinstance(kept, dict):
-            return kept
-    except (OSError, ValueError):
-        pass
-    raise RunError(f"{file} cannot be read; use --overwrite to start this training again.")
-
-
-def _plain(value: Any) -> Any:
-    return json.loads(json.dumps(value))
-
-
 class _Trainer:
     """One training: what its base and its members share."""
 
@@ -326,7 +278,7 @@ class _Trainer:
         finished = self.state / "base.safetensors"
         text_file = self.state / "base.txt"
         if finished.exists():
-            tensors, header = _read_part(finished)
+            tensors, header = read_part(finished)
             text = text_file.read_text("utf-8") if text_file.exists() else None
             return Base.from_state(header, tensors, text, len(self.task.features))
         if self.config.base.startswith("run:"):
@@ -347,7 +299,7 @@ class _Trainer:
             header, tensors, text = base.state()
             if text is not None:
                 write_atomic(text_file, text)
-            _write_part(finished, tensors, header)
+            write_part(finished, tensors, header)
             (self.state / "base.state").unlink(missing_ok=True)
         return base
 
@@ -410,7 +362,7 @@ class _Trainer:
         finished = self.state / f"model-{index:02d}.safetensors"
         text_file = self.state / tree_file(index)
         if finished.exists():
-            return TreeRanker(self.task.m, text_file.read_text("utf-8")), _read_part(finished)[1]
+            return TreeRanker(self.task.m, text_file.read_text("utf-8")), read_part(finished)[1]
         assert member.weights is not None
         label = f"model {index + 1}"
         text, result = grow.fit(
@@ -421,7 +373,7 @@ class _Trainer:
         self.log(f"{result.best_epoch + 1} trees, validation {result.best_validation:.4f}, {result.seconds:.1f} s")
         if self.accelerator.is_main_process:
             write_atomic(text_file, text)
-            _write_part(finished, {}, result.to_dict())
+            write_part(finished, {}, result.to_dict())
         return TreeRanker(self.task.m, text), result.to_dict()
 
     def _fit_member(
@@ -433,7 +385,7 @@ class _Trainer:
         model = build_model(plan_of_model(config), len(self.task.features), self.task.m)
         finished = self.state / f"model-{index:02d}.safetensors"
         if finished.exists():
-            tensors, header = _read_part(finished)
+            tensors, header = read_part(finished)
             model.load_state_dict(tensors)
             return model, header
         state = self.state / f"model-{index:02d}.state"
@@ -460,7 +412,7 @@ class _Trainer:
         ).to_dict()
         model.cpu()
         if self.accelerator.is_main_process:
-            _write_part(finished, dict(model.state_dict()), result)
+            write_part(finished, dict(model.state_dict()), result)
             state.unlink(missing_ok=True)
         return model, result
 
@@ -504,17 +456,6 @@ def _texts(base: Base, models: Sequence[Answerer]) -> dict[str, str]:
     text = base.state()[2]
     grown = {tree_file(i): model.text for i, model in enumerate(models) if isinstance(model, TreeRanker)}
     return grown if text is None else {"base.txt": text, **grown}
-
-
-def _write_part(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
-    content = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    write_atomic(path, save(content, {"hyperdpo": json.dumps(header)}))
-
-
-def _read_part(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    with safe_open(path, "pt", device="cpu") as file:
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        return tensors, json.loads(file.metadata()["hyperdpo"])
 
 
 def _final_config(

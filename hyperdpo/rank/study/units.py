@@ -30,7 +30,8 @@ from hyperdpo.rank.model import NetConfig
 from hyperdpo.rank.run import RankRun
 from hyperdpo.rank.study.recipe import Case
 from hyperdpo.rank.study.sources import Fold
-from hyperdpo.rank.train import TRAINING, RankConfig, plan, train
+from hyperdpo.rank.train import RankConfig, plan, train
+from hyperdpo.resuming import TRAINING
 from hyperdpo.runs import versions
 from hyperdpo.training import FitConfig, make_accelerator
 

@@ -1,0 +1,278 @@
+"""Decoding at any w and c: one batched forward a token for all rows, tuned and base, with a key-value cache.
+
+A row with c = 1 is the tuned model, a row without weights the base. Any other c is eq. (15) token by token,
+(1 - 1/c) logits_base + (1/c) logits_tuned: exact at c = 1 and as c grows, an extrapolation below 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedTokenizerBase
+
+from hyperdpo.errors import ConfigError, DataError
+from hyperdpo.text.model import TextModel, positions
+from hyperdpo.text.run import TextRun
+from hyperdpo.weights import check_scale, grid
+
+MIN_SCALE, MAX_SCALE = 0.5, 10.0
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn.
+
+    Attributes:
+        max_new_tokens: at most this many.
+        temperature: of the drawn distribution; 0 takes the most likely token.
+        top_p: the smallest set of tokens with this much probability is drawn from.
+        seed: of the draws. Rows with the same seed share their random numbers: answers at near weights stay alike.
+    """
+
+    max_new_tokens: int = 64
+    temperature: float = 0.8
+    top_p: float = 0.95
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        rules = {
+            "max_new_tokens": self.max_new_tokens >= 1,
+            "temperature": self.temperature >= 0,
+            "top_p": 0 < self.top_p <= 1,
+            "seed": self.seed >= 0,
+        }
+        wrong = [f"{name} = {getattr(self, name)!r} is out of range." for name, fine in rules.items() if not fine]
+        if wrong:
+            raise ConfigError(wrong)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One answer to make: the prompt's token ids, w (m,) or None for the base, c, and which stream of draws."""
+
+    ids: tuple[int, ...]
+    weights: Tensor | None
+    scale: float = 1.0
+    stream: int = 0
+
+
+@dataclass
+class Answer:
+    """A row's text so far, and why it ended: `stop` (end token), `length`, `context`, or `` while it grows."""
+
+    ids: list[int] = field(default_factory=list)
+    text: str = ""
+    ended: str = ""
+
+
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, chat: str, room: int | None) -> tuple[int, ...]:
+    """Token ids of a prompt, in the tokenizer's chat template where the run was trained with it.
+
+    Raises DataError for an empty prompt, and for one that is longer than `room` tokens.
+    """
+    if not prompt.strip():
+        raise DataError("The prompt is empty; write the beginning of a text.")
+    if chat != "none" and getattr(tokenizer, "chat_template", None):
+        message = [{"role": "user", "content": prompt}]
+        ids = tokenizer.apply_chat_template(message, add_generation_prompt=True, return_dict=False)
+    else:
+        ids = tokenizer(prompt)["input_ids"]
+        if ids and len(ids) > 1 and ids[-1] == tokenizer.eos_token_id:
+            ids = ids[:-1]  # some tokenizers close a text: here it goes on
+    if room is not None and len(ids) >= room:
+        raise DataError(f"The prompt has {len(ids)} tokens and the model room for {room - 1}: shorten it.")
+    return tuple(int(i) for i in ids)
+
+
+def generate(
+    model: TextModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], sampling: Sampling
+) -> Iterator[list[Answer]]:
+    """Yield all answers after every token, the last time when each has ended.
+
+    Each row's answer depends on its own prompt, w, c and stream alone, not on the rows beside it.
+    """
+    decoder = _Decoder(model, rows, sampling)
+    answers = [Answer() for _ in rows]
+    while True:
+        tokens = decoder.step()
+        for answer, token in zip(answers, tokens.tolist(), strict=True):
+            if answer.ended:
+                continue
+            if token == tokenizer.eos_token_id:
+                answer.ended = "stop"
+                continue
+            answer.ids.append(token)
+            answer.text = tokenizer.decode(answer.ids, skip_special_tokens=True)
+            if len(answer.ids) >= sampling.max_new_tokens:
+                answer.ended = "length"
+        if decoder.full:
+            for answer in answers:
+                answer.ended = answer.ended or "context"
+        yield answers
+        if all(answer.ended for answer in answers):
+            return
+
+
+class _Decoder:
+    """The batch being decoded: a tuned and, where c is not 1, a base lane for each row."""
+
+    def __init__(self, model: TextModel, rows: Sequence[Row], sampling: Sampling) -> None:
+        self.model, self.sampling = model, sampling
+        for row in rows:
+            check_scale(row.scale)
+        self.tuned = [i for i, row in enumerate(rows) if row.weights is not None]
+        self.base = [i for i, row in enumerate(rows) if row.weights is None or row.scale != 1.0]
+        device = model.device
+        share = torch.tensor([0.0 if row.weights is None else 1.0 / row.scale for row in rows], device=device)
+        self.share = share.unsqueeze(1)
+        count = sampling.max_new_tokens
+        self.draws = torch.tensor(
+            np.stack([np.random.default_rng([sampling.seed, row.stream]).random(count) for row in rows]),
+            dtype=torch.float32,
+            device=device,
+        )
+        self.done = 0
+        self.cache: Any = DynamicCache()
+        with torch.no_grad():
+            self.attention, embedded = self._lanes(rows)
+            self.logits = self._forward(embedded, positions(self.attention))
+
+    def _lanes(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
+        """Attention (lanes, t) and embeddings (lanes, t, d_model), padded on the left."""
+        device, found = self.model.device, []
+        for i in self.tuned:
+            ids = torch.tensor([rows[i].ids], device=device)
+            weights = rows[i].weights
+            assert weights is not None
+            ones = torch.ones_like(ids, dtype=torch.bool)
+            found.append(self.model.with_prefix(self.model.embed(ids), ones, weights.to(device))[0][0])
+        found += [self.model.embed(torch.tensor(rows[i].ids, device=device)) for i in self.base]
+        longest = max(map(len, found))
+        attention = torch.zeros(len(found), longest, dtype=torch.bool, device=device)
+        embedded = found[0].new_zeros(len(found), longest, found[0].shape[1])
+        for lane, vectors in enumerate(found):
+            attention[lane, longest - len(vectors) :] = True
+            embedded[lane, longest - len(vectors) :] = vectors
+        return attention, embedded
+
+    def _forward(self, embedded: Tensor, where: Tensor) -> Tensor:
+        """Next-token logits of every lane, (lanes, vocabulary)."""
+        call: dict[str, Any] = {
+            "inputs_embeds": embedded,
+            "attention_mask": self.attention.long(),
+            "position_ids": where,
+            "past_key_values": self.cache,
+            "use_cache": True,
+            "logits_to_keep": 1,
+        }
+        if not self.tuned:
+            with self.model.as_base():
+                return self.model.backbone(**call).logits[:, -1].float()  # type: ignore[no-any-return]
+        if self.base:
+            adapter = self.model.backbone.active_adapter
+            call["adapter_names"] = [adapter] * len(self.tuned) + ["__base__"] * len(self.base)
+        logits: Tensor = self.model.backbone(**call).logits[:, -1].float()
+        return logits
+
+    @property
+    def full(self) -> bool:
+        """Whether the context has no room for another token, or no token is left to draw."""
+        context = self.model.context
+        longest = int(self.attention.sum(1).max())
+        return (context is not None and longest >= context) or self.done >= self.sampling.max_new_tokens
+
+    def mixed(self) -> Tensor:
+        """Next-token logits of every row, (rows, vocabulary): eq. (15)."""
+        count = len(self.share)
+        tuned = self.logits.new_zeros(count, self.logits.shape[1])
+        base = torch.zeros_like(tuned)
+        tuned[self.tuned] = self.logits[: len(self.tuned)]
+        base[self.base] = self.logits[len(self.tuned) :]
+        return base * (1 - self.share) + tuned * self.share
+
+    @torch.no_grad()
+    def step(self) -> Tensor:
+        """Draw a token for every row (rows,), and compute the logits after it unless the end is reached."""
+        tokens = pick(self.mixed(), self.draws[:, self.done], self.sampling)
+        self.done += 1
+        if not self.full:
+            lanes = torch.cat([tokens[self.tuned], tokens[self.base]])
+            self.attention = torch.cat([self.attention, self.attention.new_ones(len(lanes), 1)], 1)
+            where = self.attention.long().sum(1, keepdim=True) - 1
+            self.logits = self._forward(self.model.embed(lanes.unsqueeze(1)), where)
+        return tokens
+
+
+def pick(logits: Tensor, draws: Tensor, sampling: Sampling) -> Tensor:
+    """A token for each row of `logits` (rows, vocabulary) from uniform `draws` (rows,), by inverting the nucleus' cdf."""
+    if sampling.temperature == 0:
+        return logits.argmax(-1)
+    probabilities, order = torch.softmax(logits / sampling.temperature, -1).sort(-1, descending=True, stable=True)
+    total = probabilities.cumsum(-1)
+    kept = probabilities * (total - probabilities < sampling.top_p)  # the token that passes top_p is the last kept
+    cdf = kept.cumsum(-1)
+    index = (cdf < draws.unsqueeze(1) * cdf[:, -1:]).sum(-1).clamp(max=logits.shape[1] - 1)
+    return order.gather(1, index.unsqueeze(1)).squeeze(1)
+
+
+def stream(
+    run: TextRun,
+    prompt: str,
+    weights: Sequence[Tensor | None],
+    *,
+    scale: float = 1.0,
+    sampling: Sampling | None = None,
+) -> Iterator[list[Answer]]:
+    """Answers to one prompt at several w (None is the base), after every token.
+
+    A run with one model for every w makes them in one batch; a baseline, whose weights differ with w, one after the
+    other. Raises DataError for a prompt that does not fit, WeightsError for a w the run cannot answer.
+    """
+    scale, model = check_decoding_scale(scale), run.model
+    sampling = sampling or Sampling()
+    room = model.context and model.context - run.prompt_config.tokens
+    ids = prompt_ids(run.tokenizer, prompt, run.tokens.chat, room)
+    rows = [Row(ids, w, scale) for w in weights]
+    if run.conditioned:
+        yield from generate(model, run.tokenizer, rows, sampling)
+        return
+    finished: list[Answer] = []
+    for i, row in enumerate(rows):
+        if row.weights is not None:
+            run.at(row.weights)
+        for [answer] in generate(model, run.tokenizer, [row], sampling):
+            yield [*finished, answer, *(Answer() for _ in rows[i + 1 :])]
+        finished.append(answer)
+
+
+def answers(
+    run: TextRun,
+    prompt: str,
+    weights: Sequence[Tensor | None],
+    *,
+    scale: float = 1.0,
+    sampling: Sampling | None = None,
+) -> list[Answer]:
+    """The finished answers of `stream`."""
+    found: list[Answer] = []
+    for found in stream(run, prompt, weights, scale=scale, sampling=sampling):
+        pass
+    return found
+
+
+def strip(m: int, count: int) -> list[Tensor]:
+    """The w of a strip: `count` points from one corner to the other; for m > 2 the grid, which holds every corner."""
+    return list(grid(m, max(count, m)))
+
+
+def check_decoding_scale(scale: float) -> float:
+    """Raises ConfigError outside [0.5, 10]: further below 1 the base is subtracted more than the tuned model weighs."""
+    scale = check_scale(scale)
+    if not MIN_SCALE <= scale <= MAX_SCALE:
+        raise ConfigError(f"At decoding c is from {MIN_SCALE:g} to {MAX_SCALE:g}; got {scale:g}.")
+    return scale

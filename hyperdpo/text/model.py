@@ -1,0 +1,294 @@
+"""A causal language model with LoRA and a prefix, answering every list of responses at the w of its own row.
+
+PEFT cannot register a prompt of ours, and LoRA with its own prompt tuning on one model does not generate with both. So
+this is a module over a LoRA PeftModel that feeds `inputs_embeds`; the frozen base is the same weights with the adapter
+switched off and no prefix.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from hyperdpo.text.tokens import Tokens
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from hyperdpo.errors import ConfigError, DataError
+from hyperdpo.text.prompt import HyperPrompt, PlainPrompt
+from hyperdpo.training import rng_for
+
+SAMPLES = 257  # values of each tensor that the fingerprint of a base looks at
+
+
+@dataclass(frozen=True)
+class PromptConfig:
+    """What is trained on top of a frozen language model; the paper's values are the defaults.
+
+    Attributes:
+        tokens: k virtual tokens.
+        rank: r of the mask; a baseline's plain prefix has none.
+        lora_rank, lora_alpha, lora_dropout: of the adapter.
+        lora_targets: names of the adapted modules, or `all-linear`.
+    """
+
+    tokens: int = 8
+    rank: int = 4
+    lora_rank: int = 4
+    lora_alpha: float = 8.0
+    lora_dropout: float = 0.0
+    lora_targets: tuple[str, ...] = ("all-linear",)
+
+    def __post_init__(self) -> None:
+        rules = {
+            "tokens": self.tokens >= 1,
+            "rank": self.rank >= 1,
+            "lora_rank": self.lora_rank >= 1,
+            "lora_alpha": self.lora_alpha > 0,
+            "lora_dropout": 0 <= self.lora_dropout < 1,
+            "lora_targets": bool(self.lora_targets),
+        }
+        wrong = [f"{name} = {getattr(self, name)!r} is out of range." for name, fine in rules.items() if not fine]
+        if wrong:
+            raise ConfigError(wrong)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "lora_targets": list(self.lora_targets)}
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> PromptConfig:
+        return cls(**{**fields, "lora_targets": tuple(fields["lora_targets"])})
+
+
+class TextModel(nn.Module):
+    """A frozen causal language model, LoRA on its linear layers, and a prefix of virtual tokens.
+
+    Args:
+        backbone: a Hugging Face causal model; it is wrapped in place.
+        m: objectives.
+        config: what is trained.
+        conditioned: whether the prefix depends on w.
+        seed: of the virtual tokens' start, which are embeddings of tokens drawn from the vocabulary.
+
+    Raises ConfigError where the architecture has no layer that LoRA can adapt, or no input embeddings.
+    """
+
+    separable, tempered = False, False
+
+    def __init__(
+        self, backbone: PreTrainedModel, m: int, config: PromptConfig | None = None, *, conditioned: bool, seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.m, self.prompt_config, self.conditioned = m, config or PromptConfig(), conditioned
+        self.autocast: torch.dtype | None = None
+        backbone.config.use_cache = False
+        embedding = _embedding(backbone)
+        rows = torch.from_numpy(rng_for(seed, 41).integers(len(embedding.weight), size=self.prompt_config.tokens))
+        start = embedding.weight.detach()[rows.to(embedding.weight.device)]
+        self.backbone = _with_lora(backbone, self.prompt_config)
+        self.prompt: HyperPrompt | PlainPrompt = (
+            HyperPrompt(m, self.prompt_config.rank, start) if conditioned else PlainPrompt(start)
+        )
+
+    @property
+    def device(self) -> torch.device:
+        return self.prompt.prefix.device
+
+    @property
+    def context(self) -> int | None:
+        """Positions the base has, or None where it states no limit."""
+        found = getattr(self.backbone.config, "max_position_embeddings", None)
+        return int(found) if found else None
+
+    def trained(self) -> dict[str, Tensor]:
+        """The tensors that training changes: what a run folder keeps."""
+        return {name: p.detach() for name, p in self.named_parameters() if p.requires_grad}
+
+    def load_trained(self, tensors: dict[str, Tensor]) -> None:
+        """Put `trained()` tensors back. Raises ConfigError where names or shapes are another model's."""
+        own = {name: p for name, p in self.named_parameters() if p.requires_grad}
+        wrong = sorted(set(own) ^ set(tensors)) or [n for n, p in own.items() if p.shape != tensors[n].shape]
+        if wrong:
+            raise ConfigError(f"These weights are of another model: {len(wrong)} tensors differ, first {wrong[0]!r}.")
+        with torch.no_grad():
+            for name, p in own.items():
+                p.copy_(tensors[name])
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """(..., t, d_model) embeddings of token ids (..., t)."""
+        embedded: Tensor = self.backbone.get_input_embeddings()(ids)
+        return embedded
+
+    def with_prefix(self, embedded: Tensor, attention: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Prepend each row's prefix: embeddings (rows, k + t, d_model) and attention (rows, k + t).
+
+        `weights` is (m,), or (rows, m) with a w for each row.
+        """
+        prefix = self.prompt(weights).to(embedded.dtype)
+        if prefix.dim() == 2:
+            prefix = prefix.expand(len(embedded), -1, -1)
+        ones = attention.new_ones(len(attention), prefix.shape[1])
+        return torch.cat([prefix, embedded], 1), torch.cat([ones, attention], 1)
+
+    def sequence_scores(self, tokens: Tokens, mask: Tensor, weights: Tensor | None = None) -> Tensor:
+        """(b, n): the sum of each response's token log-probabilities, 0 on pads.
+
+        `weights` is (m,) or (b, m). Rows of pads are not computed.
+        """
+        real = mask.flatten()
+        ids, attention, scored = (x.flatten(0, 1)[real] for x in tokens)
+        if weights is not None and weights.dim() == 2:
+            weights = weights.repeat_interleave(mask.shape[1], 0)[real]
+        with self._precision(ids.device):
+            embedded, seen = self.with_prefix(self.embed(ids), attention, weights)
+            scores = self._scores(embedded, seen, ids, scored)
+        return _scatter(scores, mask)
+
+    @torch.no_grad()
+    def base_scores(self, tokens: Tokens, mask: Tensor) -> Tensor:
+        """(b, n): what the frozen base gives the responses: no adapter, no prefix."""
+        real = mask.flatten()
+        ids, attention, scored = (x.flatten(0, 1)[real] for x in tokens)
+        with self._precision(ids.device), self.as_base():
+            scores = self._scores(self.embed(ids), attention, ids, scored)
+        return _scatter(scores, mask)
+
+    @contextmanager
+    def as_base(self) -> Iterator[None]:
+        """The adapter switched off for the time of the block."""
+        with self.backbone.disable_adapter():
+            yield
+
+    def _precision(self, device: torch.device) -> Any:
+        return torch.autocast(device.type, self.autocast) if self.autocast else nullcontext()
+
+    def _scores(self, embedded: Tensor, attention: Tensor, ids: Tensor, scored: Tensor) -> Tensor:
+        """(rows,) log-probability of the scored tokens; only the logits from the first of them on are made."""
+        first = int(scored.any(0).float().argmax())
+        keep = ids.shape[1] - first + 1  # a token is predicted at the position before it
+        if keep > embedded.shape[1]:
+            raise DataError("A response begins at the first token: a base without a prefix needs a prompt before it.")
+        logits = self.backbone(
+            inputs_embeds=embedded,
+            attention_mask=attention.long(),
+            position_ids=positions(attention),
+            logits_to_keep=keep,
+        ).logits[:, :-1]
+        targets, wanted = ids[:, first:], scored[:, first:]
+        losses = nn.functional.cross_entropy(logits.float().transpose(1, 2), targets, reduction="none")
+        return -(losses * wanted).sum(-1)
+
+    def encode(self, tokens: Tokens, base: Tensor, mask: Tensor) -> Tokens:
+        """Nothing can be shared between weights: the tokens themselves."""
+        return tokens
+
+    def decode(self, encoded: Tokens, weights: Tensor, base: Tensor, mask: Tensor) -> Tensor:
+        """delta = s - s_base, (b, n), 0 on pads, for one w (m,) or one per list (b, m)."""
+        return (self.sequence_scores(encoded, mask, weights) - base).masked_fill(~mask, 0.0)
+
+    def forward(self, tokens: Tokens, base: Tensor, mask: Tensor, weights: Tensor) -> Tensor:
+        return self.decode(tokens, weights, base, mask)
+
+
+def positions(attention: Tensor) -> Tensor:
+    """(rows, t) position of each token among the attended ones, wherever the pads are."""
+    return (attention.long().cumsum(-1) - 1).clamp(min=0)
+
+
+def _scatter(scores: Tensor, mask: Tensor) -> Tensor:
+    spread = scores.new_zeros(mask.numel())
+    return spread.masked_scatter(mask.flatten(), scores).view(mask.shape)
+
+
+def _embedding(backbone: PreTrainedModel) -> nn.Embedding:
+    try:
+        embedding: nn.Embedding = backbone.get_input_embeddings()
+        if embedding is not None and embedding.weight.dim() == 2:
+            return embedding
+    except (AttributeError, NotImplementedError):
+        pass
+    raise ConfigError(f"{type(backbone).__name__} has no token embeddings to put a prefix before; use a causal model.")
+
+
+def _with_lora(backbone: PreTrainedModel, config: PromptConfig) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    targets = config.lora_targets
+    try:
+        return get_peft_model(
+            backbone,
+            LoraConfig(
+                r=config.lora_rank,
+                lora_alpha=config.lora_alpha,
+                lora_dropout=config.lora_dropout,
+                target_modules=targets[0] if targets == ("all-linear",) else list(targets),
+                fan_in_fan_out=any(type(x).__name__ == "Conv1D" for x in backbone.modules()),
+                task_type="CAUSAL_LM",
+            ),
+        )
+    except ValueError as error:
+        raise ConfigError(
+            f"LoRA cannot adapt {type(backbone).__name__} at {', '.join(targets)} ({error}); name the model's own linear "
+            "layers with --lora-targets."
+        ) from None
+
+
+def fingerprint(backbone: nn.Module) -> str:
+    """A hash of a base's weights: names, shapes and a sample of the values of every tensor, in float32.
+
+    The same for a model in memory and after saving in the same precision; adapters saved for another base differ.
+    """
+    digest = hashlib.sha256()
+    for name, value in sorted(backbone.state_dict().items()):
+        flat = value.detach().flatten()
+        where = torch.linspace(0, max(0, len(flat) - 1), min(SAMPLES, len(flat))).long()
+        sample = flat[where.to(flat.device)].to("cpu", torch.float32)
+        digest.update(f"{name}{tuple(value.shape)}".encode())
+        digest.update(sample.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def load_backbone(name: str | Path, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """A causal model from a folder or, where there is a network, by its hub name.
+
+    Raises ConfigError where neither is found or the architecture is not a causal language model's.
+    """
+    try:
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(str(name), dtype=dtype)
+        return model.eval()
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(_not_found("model", name, error)) from None
+
+
+def load_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:
+    """The tokenizer beside a model. Raises ConfigError where there is none."""
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(name))
+        return tokenizer
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(_not_found("tokenizer", name, error)) from None
+
+
+def check_pair(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raises ConfigError where the tokenizer has more tokens than the model has embeddings."""
+    rows = len(_embedding(backbone).weight)
+    if len(tokenizer) > rows:
+        raise ConfigError(
+            f"The tokenizer has {len(tokenizer):,} tokens and the model {rows:,} embeddings: they do not belong "
+            "together; use the tokenizer that was saved with the model."
+        )
+
+
+def _not_found(what: str, name: str | Path, error: Exception) -> str:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if Path(name).exists():
+        return f"{name} holds no causal language {what} that transformers can read ({reason})."
+    return (
+        f"No {what} was found for {str(name)!r}: it is not a folder here, and the hub did not give it ({reason}). Without "
+        "a network, give --model the path of a downloaded model."
+    )

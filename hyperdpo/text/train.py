@@ -1,0 +1,389 @@
+"""Training a text run from preferences to run folder: base log-probabilities once, the method's models, fronts."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from hyperdpo.text.data import Preferences
+from hyperdpo.text.tokens import TextBatches, TokenConfig, TokenLists, tokenise
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from hyperdpo.errors import ConfigError
+from hyperdpo.files import user_cache
+from hyperdpo.losses import objective_losses
+from hyperdpo.methods import Member, MethodConfig, mean_margin_loss, members, mixing_weights, step_loss, trained_weights
+from hyperdpo.resuming import TRAINING, begin_folder, check_folder, read_part, write_part
+from hyperdpo.runs import versions, write_run
+from hyperdpo.text.evaluate import MAIN, evaluate_run
+from hyperdpo.text.model import PromptConfig, TextModel, check_pair, fingerprint, load_backbone, load_tokenizer
+from hyperdpo.text.run import TextRun
+from hyperdpo.training import FitConfig, fit, make_accelerator, rng_for, seed_torch
+from hyperdpo.weights import check_beta, draw_weights
+
+METHODS = ("hyperdpo", "dpo-ls", "dpo-soup", "mo-dpo")
+PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}
+DEFAULT_FIT = FitConfig(epochs=3, patience=3, batch_size=8, learning_rate=2e-3, weight_decay=0.0, average=0.9)
+MIN_LISTS = 3
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """Everything that decides a text run besides its model and data; saved resolved in config.json.
+
+    Attributes:
+        method: the method and how it draws w.
+        prompt: prefix and LoRA.
+        fit: budget and optimiser.
+        tokens: lengths and the chat template.
+        beta: one temperature, or one per objective; the paper's is 0.1.
+        precision: fp32, or bf16 for autocast in training; figures are always measured in fp32 on a CPU.
+        micro: lists a forward pass takes; 0 is the whole batch. Gradients are accumulated, the step is the same.
+        checkpointing: recompute activations in the backward pass: less memory, about a third more time.
+        seed: of everything random, the split by prompt included.
+    """
+
+    method: MethodConfig = field(default_factory=MethodConfig)
+    prompt: PromptConfig = field(default_factory=PromptConfig)
+    fit: FitConfig = DEFAULT_FIT
+    tokens: TokenConfig = field(default_factory=TokenConfig)
+    beta: tuple[float, ...] = (0.1,)
+    precision: str = "fp32"
+    micro: int = 0
+    checkpointing: bool = False
+    seed: int = 0
+
+    def resolve(self, m: int) -> TextConfig:
+        """The config for m objectives. Raises ConfigError, all problems at once."""
+        problems = []
+        if self.method.method not in METHODS:
+            problems.append(f"{self.method.method} is not a method for text; there are {', '.join(METHODS)}.")
+        if self.precision not in PRECISIONS:
+            problems.append(f"precision is fp32 or bf16; got {self.precision!r}.")
+        if self.micro < 0:
+            problems.append(f"micro is 0 or more lists; got {self.micro}.")
+        if self.seed < 0:
+            problems.append(f"A seed is a whole number of 0 or more; got {self.seed}.")
+        beta = check_beta(list(self.beta), m)
+        if self.method.method == "mo-dpo" and len(set(beta)) > 1:
+            problems.append("mo-dpo needs one common beta; use --method dpo-ls for temperatures that differ.")
+        if problems:
+            raise ConfigError(problems)
+        method = replace(self.method, points=max(self.method.points, m))
+        members(method, m)
+        return replace(self, beta=beta, method=method)
+
+
+# The paper's budgets: its prefix, LoRA and beta are the defaults.
+GPT2 = TextConfig(fit=replace(DEFAULT_FIT, epochs=2, patience=2, batch_size=8, learning_rate=5e-4))
+SEVEN_B = TextConfig(
+    fit=replace(DEFAULT_FIT, epochs=1, patience=1, batch_size=32, learning_rate=2e-4),
+    precision="bf16",
+    micro=2,
+    checkpointing=True,
+)
+PRESETS = {"gpt2": GPT2, "7b": SEVEN_B}
+
+
+def train(
+    preferences: Preferences,
+    model: str,
+    config: TextConfig,
+    out: Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    device: str = "auto",
+    accelerator: Accelerator | None = None,
+    origin: Sequence[str] = (),
+    log: Callable[[str], None] = lambda line: None,
+    tick: Callable[[str, int, int, float], None] = lambda what, done, total, loss: None,
+) -> TextRun:
+    """Train a text run and write its folder.
+
+    Args:
+        preferences: lists of responses with scores.
+        model: folder or hub name of a causal model and its tokenizer.
+        config: what to train.
+        out: the run folder; it keeps the training's state until it is finished.
+        resume, overwrite, device, accelerator, log, tick: as for a ranking run.
+        origin: files the preferences came from, noted in the run.
+
+    Raises ConfigError, DataError, RunError; Interrupted with the state saved.
+    """
+    config = config.resolve(len(preferences.objectives))
+    accelerator = accelerator or make_accelerator(device)
+    main_process = accelerator.is_main_process
+    wanted = plan(preferences, model, config)
+    check_folder(out, wanted, resume=resume, overwrite=overwrite)
+    accelerator.wait_for_everyone()
+    if main_process:
+        begin_folder(out, wanted, overwrite=overwrite)
+    accelerator.wait_for_everyone()
+    quiet = log if main_process else (lambda line: None)
+    if not (out / "manifest.json").exists():
+        trainer = _Trainer(preferences, model, config, out / TRAINING, accelerator, quiet, tick)
+        states, results = trainer.fit_members()
+        if main_process:
+            write_run(out, trainer.final_config(results, origin), models=states, scaler={})
+    elif main_process:
+        log(f"{out} is already trained")
+    if main_process and (out / TRAINING).is_dir():
+        log("measuring the front on the test split")
+        evaluate_run(TextRun(out, device=str(accelerator.device)), preferences, save=True)
+        shutil.rmtree(out / TRAINING, ignore_errors=True)
+    accelerator.wait_for_everyone()
+    return TextRun(out)
+
+
+def plan(preferences: Preferences, model: str, config: TextConfig) -> dict[str, Any]:
+    """What must be the same for a training to be resumed."""
+    return {
+        "data": preferences.fingerprint,
+        "task": {"objectives": [o.to_dict() for o in preferences.objectives]},
+        "model": str(model),
+        "method": config.method.to_dict(),
+        "prompt": config.prompt.to_dict(),
+        "fit": vars(config.fit),
+        "tokens": config.tokens.to_dict(),
+        "beta": list(config.beta),
+        "precision": config.precision,
+        "micro": config.micro,
+        "checkpointing": config.checkpointing,
+        "seed": config.seed,
+    }
+
+
+class _Trainer:
+    """One training: what its members share."""
+
+    def __init__(
+        self,
+        preferences: Preferences,
+        model: str,
+        config: TextConfig,
+        state: Path,
+        accelerator: Accelerator,
+        log: Callable[[str], None],
+        tick: Callable[[str, int, int, float], None],
+    ) -> None:
+        self.preferences, self.name, self.config, self.state = preferences, model, config, state
+        self.accelerator, self.log, self.tick = accelerator, log, tick
+        self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(model)
+        self.m = len(preferences.objectives)
+        self.split = preferences.split(config.seed)
+        self.lists: dict[str, TokenLists] = {}
+        self.batches: dict[str, TextBatches] = {}
+        for name in ("train", "validation"):
+            part = self.split[name]
+            if len(part.prompts) < (MIN_LISTS if name == "train" else 1):
+                raise ConfigError(f"The {name} split has {len(part.prompts)} prompts; training needs more.")
+        self.backbone_fingerprint = ""
+        self.model = self._build(conditioned=config.method.method == "hyperdpo")
+        limit = self.model.context
+        for name in ("train", "validation"):
+            self.lists[name] = tokenise(
+                self.split[name], self.tokenizer, config.tokens, context=limit and limit - config.prompt.tokens
+            )
+            for line in self.lists[name].notes:
+                self.log(f"{name}: {line}")
+            self.batches[name] = TextBatches(
+                self.lists[name], batch_size=config.fit.batch_size, device=accelerator.device, micro=config.micro
+            )
+        self.base_seconds = self._base_scores()
+
+    def _build(self, *, conditioned: bool) -> TextModel:
+        half = self.config.precision == "bf16" and self.accelerator.device.type == "cuda"
+        backbone = load_backbone(self.name, dtype=torch.bfloat16 if half else torch.float32)
+        check_pair(backbone, self.tokenizer)
+        self.backbone_fingerprint = fingerprint(backbone)
+        seed_torch(self.config.seed, 23)
+        model = TextModel(backbone, self.m, self.config.prompt, conditioned=conditioned, seed=self.config.seed)
+        if self.config.checkpointing:
+            model.backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.autocast = PRECISIONS[self.config.precision]
+        self.start = {name: value.clone() for name, value in model.trained().items()}
+        return model.to(self.accelerator.device)
+
+    def _base_scores(self) -> float:
+        """Give the batches the base's log-probabilities, from the cache where these very tokens were scored before."""
+        digest = hashlib.sha256(f"{self.backbone_fingerprint} {self.config.precision}".encode())
+        for lists in self.lists.values():
+            digest.update(lists.fingerprint.encode())
+        file = user_cache() / "text" / f"base-{digest.hexdigest()[:32]}.safetensors"
+        if file.exists():
+            kept, header = read_part(file)
+            self.log(f"base log-probabilities: taken from {file}")
+        else:
+            self.log("base log-probabilities: computed once")
+            kept, header = base_log_probabilities(self.model, self.batches, self.tick)
+            if self.accelerator.is_main_process:
+                write_part(file, kept, header)
+        for name, batches in self.batches.items():
+            batches.base = batches.lists.per_list(kept[name])
+        return float(header["seconds"])
+
+    def fit_members(self) -> tuple[list[dict[str, Tensor]], list[dict[str, Any]]]:
+        """The trained tensors of every model of the method, in order, with what each fit reported."""
+        method = self.config.method
+        for objective, share in zip(self.preferences.objectives, self.batches["train"].coverage.tolist(), strict=True):
+            if share < 1:
+                count = len(self.lists["train"])
+                self.log(
+                    f"{objective.name}: {round((1 - share) * count)} of {count} training lists carry no information"
+                )
+        states: list[dict[str, Tensor]] = []
+        results: list[dict[str, Any]] = []
+        found = members(method, self.m)
+        for index, member in enumerate(found):
+            if method.method == "mo-dpo" and not member.part and self.batches["train"].rewards is None:
+                self._set_rewards(states)
+            self.log(f"model {index + 1} of {len(found)}: {method.method}, {member.label}")
+            state, result = self._fit_member(index, member)
+            states.append(state)
+            results.append({**result, "model": member.label, "part": member.part})
+        return states, results
+
+    def _fit_member(self, index: int, member: Member) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        config = self.config
+        finished = self.state / f"model-{index:02d}.safetensors"
+        if finished.exists():
+            return read_part(finished)
+        self.model.load_trained(self.start)
+        beta = torch.tensor(config.beta, device=self.accelerator.device)
+        state, label = self.state / f"model-{index:02d}.state", f"model {index + 1}"
+        train = self.batches["train"]
+        result = fit(
+            self.model,
+            step_loss(config.method, member, beta=beta, coverage=train.coverage, separable=False),
+            train,
+            self._validate(member, beta),
+            config.fit,
+            seed=config.seed + 1000 * (index + 1),
+            accelerator=self.accelerator,
+            state=state,
+            log=self.log,
+            tick=lambda done, total, loss: self.tick(label, done, total, loss),
+        ).to_dict()
+        tensors = {name: value.detach().cpu().clone() for name, value in self.model.trained().items()}
+        if self.accelerator.is_main_process:
+            write_part(finished, tensors, result)
+            state.unlink(missing_ok=True)
+        return tensors, result
+
+    def _validate(self, member: Member, beta: Tensor) -> Callable[[nn.Module], float]:
+        """The mean of w . L: at a member's own w, or at one w drawn for each list, the same after every epoch."""
+        validation = self.batches["validation"]
+        count = len(validation.lists)
+        if member.weights is None:
+            weights = draw_weights(1.0, count, self.m, rng_for(self.config.seed, 43))
+        else:
+            weights = member.weights.expand(count, self.m)
+        weights = weights.to(self.accelerator.device)
+
+        @torch.no_grad()
+        def scalarised(model: nn.Module) -> float:
+            total, start = 0.0, 0
+            for batch in validation.once():
+                w = weights[start : start + len(batch.mask)]
+                losses = objective_losses(model(*batch.inputs, w), batch.targets, batch.mask, beta)
+                total += float((w * losses / validation.coverage).sum())
+                start += len(batch.mask)
+            return total / count
+
+        def margin(model: nn.Module) -> float:
+            return mean_margin_loss(model, validation.once(), weights[0], beta)
+
+        return margin if self.config.method.method == "mo-dpo" and not member.part else scalarised
+
+    @torch.no_grad()
+    def _set_rewards(self, states: Sequence[dict[str, Tensor]]) -> None:
+        """r_j = beta_j delta_j of the single-objective models on every response of both splits."""
+        columns: dict[str, list[list[Tensor]]] = {name: [] for name in self.batches}
+        for j, state in enumerate(states):
+            self.model.load_trained(state)
+            self.model.eval()
+            for name, batches in self.batches.items():
+                found: list[Tensor] = []
+                for batch in batches.once():
+                    residual = self.config.beta[j] * self.model(*batch.inputs, None)
+                    found += [row[real] for row, real in zip(residual, batch.mask, strict=True)]
+                columns[name].append(found)
+        for name, batches in self.batches.items():
+            batches.rewards = [torch.stack(each, -1).cpu() for each in zip(*columns[name], strict=True)]
+
+    def final_config(self, results: list[dict[str, Any]], origin: Sequence[str]) -> dict[str, Any]:
+        """config.json of the finished run."""
+        config, device = self.config, self.accelerator.device
+        name = (
+            torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+        )
+        weights = trained_weights(config.method, self.m)
+        size = sum(value.numel() for value in self.start.values())
+        return {
+            "kind": "text",
+            **{k: v for k, v in plan(self.preferences, self.name, config).items() if k not in ("data", "model")},
+            "main": MAIN,
+            "objectives": [o.name for o in self.preferences.objectives],
+            "base": {
+                "kind": "causal-lm",
+                "name": str(self.name),
+                "architecture": type(self.model.backbone.get_base_model()).__name__,
+                "fingerprint": self.backbone_fingerprint,
+                "parameters": sum(p.numel() for n, p in self.model.backbone.named_parameters() if "lora_" not in n),
+            },
+            "data": {
+                "name": self.preferences.name,
+                "fingerprint": self.preferences.fingerprint,
+                "origin": list(origin),
+                "lists": {split: len(part.prompts) for split, part in self.split.items()},
+                "skipped": dict(self.preferences.skipped),
+                "notes": {split: list(lists.notes) for split, lists in self.lists.items()},
+            },
+            "weights": None if weights is None else weights.tolist(),
+            "models": len(results),
+            "parameters": size * len(results) + mixing_weights(config.method, self.m),
+            "seconds": sum(r["seconds"] for r in results),
+            "cpu_seconds": sum(r["cpu_seconds"] for r in results),
+            "base_seconds": self.base_seconds,
+            "training": [
+                {
+                    k: r[k]
+                    for k in ("model", "part", "best_epoch", "best_validation", "epochs", "seconds", "cpu_seconds")
+                }
+                for r in results
+            ],
+            "history": results[0]["history"],
+            "device": name,
+            "processes": self.accelerator.num_processes,
+            "versions": versions(),
+        }
+
+
+@torch.no_grad()
+def base_log_probabilities(
+    model: TextModel,
+    batches: dict[str, TextBatches],
+    tick: Callable[[str, int, int, float], None] = lambda what, done, total, loss: None,
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The frozen base's log-probability of every response of each split, (items,) in order, and the seconds it took."""
+    started, model_was = time.monotonic(), model.training
+    model.eval()
+    kept: dict[str, Tensor] = {}
+    for name, part in batches.items():
+        found: list[Tensor] = []
+        for batch in part.once():
+            scores = model.base_scores(batch.tokens, batch.mask)
+            found.append(scores[batch.mask].float().cpu())
+            tick(f"base, {name}", sum(map(len, found)), part.lists.items, float("nan"))
+        kept[name] = torch.cat(found)
+    model.train(model_was)
+    return kept, {"seconds": time.monotonic() - started}
