@@ -25,7 +25,6 @@ from hyperdpo.rank.reading import (
     Array,
     Block,
     Matrix,
-    Problems,
     Progress,
     QueryOrder,
     plain_suffix,
@@ -34,6 +33,7 @@ from hyperdpo.rank.reading import (
 from hyperdpo.rank.tables import TableReader
 from hyperdpo.rank.task import MSLR_COLUMNS, PRESETS, declare, preset_task
 from hyperdpo.rank.writer import FolderWriter, batch_rows
+from hyperdpo.streams import Problems
 
 if TYPE_CHECKING:
     from hyperdpo.rank.text_features import TextColumn

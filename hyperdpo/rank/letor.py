@@ -19,7 +19,8 @@ from scipy import sparse  # type: ignore[import-untyped]
 from sklearn.datasets import load_svmlight_file
 
 from hyperdpo.errors import DataError
-from hyperdpo.rank.reading import MAX_COLUMNS, Array, Block, Matrix, Problems, Progress, opened, runs
+from hyperdpo.rank.reading import MAX_COLUMNS, Array, Block, Matrix, Progress, runs
+from hyperdpo.streams import Problems, opened
 
 BLOCK_BYTES = 32 << 20
 MAX_LINE_BYTES = 16 << 20

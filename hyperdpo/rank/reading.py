@@ -1,27 +1,23 @@
-"""What every reader of files shares: blocks of rows, collected problems, compressed streams, the order of queries."""
+"""What every reader of files shares: blocks of rows, and the order of queries."""
 
 from __future__ import annotations
 
-import contextlib
-import gzip
-import lzma
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Protocol, TypeAlias, cast
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from scipy import sparse  # type: ignore[import-untyped]
 
-from hyperdpo.errors import MAX_SHOWN, DataError
+from hyperdpo.errors import MAX_SHOWN
+from hyperdpo.streams import COMPRESSED, Problems
 
 LETOR_SUFFIXES = (".txt", ".letor", ".svm", ".svmlight", ".libsvm", ".dat")
 CSV_SUFFIXES = (".csv", ".tsv")
 PARQUET_SUFFIXES = (".parquet", ".pq")
-COMPRESSED = (".gz", ".xz")
 MAX_COLUMNS = 10_000
 """More columns than this are taken for a slip of the pen (or a bag of words): rows are stored densely."""
 
@@ -63,74 +59,12 @@ class Reader(Protocol):
         ...
 
 
-class Problems:
-    """Messages collected over files, raised together; reading stops at the limit."""
-
-    def __init__(self) -> None:
-        self.messages: list[str] = []
-
-    @property
-    def full(self) -> bool:
-        return len(self.messages) >= MAX_SHOWN - 1
-
-    def add(self, message: str) -> None:
-        """Keep the message while there is room."""
-        if not self.full:
-            self.messages.append(message)
-
-    def raise_any(self) -> None:
-        """Raises DataError if anything was added."""
-        if self.messages:
-            rest = [f"Reading stopped after {len(self.messages)} problems; there may be more."] if self.full else []
-            raise DataError(self.messages + rest)
-
-
 def plain_suffix(file: Path) -> str:
     """The suffix under the compression: `.txt` of `a.txt.xz`, in lower case."""
     name = file.name.lower()
     for ending in COMPRESSED:
         name = name.removesuffix(ending)
     return Path(name).suffix
-
-
-@dataclass(frozen=True)
-class Stream:
-    """A file being read: its decompressed bytes, and the stored file under them."""
-
-    content: IO[bytes]
-    stored: IO[bytes]
-
-    def position(self) -> int:
-        """How many stored bytes were read so far."""
-        return self.stored.tell()
-
-
-@contextlib.contextmanager
-def opened(file: Path) -> Iterator[Stream]:
-    """The file, decompressed as its suffix says. Raises DataError, naming the file, for whatever goes wrong."""
-    try:
-        size = file.stat().st_size
-        if size == 0:
-            raise DataError(f"{file.name} is empty (0 bytes); give a file with rows.")
-        with open(file, "rb") as stored, _decompressed(stored, file.suffix.lower()) as content:
-            yield Stream(content, stored)
-    except EOFError:
-        raise DataError(
-            f"{file.name} is cut: its compressed data ends too early, after {size:,} bytes. Copy or download it again."
-        ) from None
-    except (lzma.LZMAError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(
-            f"{file.name} is not a sound {file.suffix} file ({error}); it is damaged or compressed otherwise. "
-            "Copy or download it again."
-        ) from None
-    except OSError as error:
-        raise DataError(f"{file} cannot be read ({error.strerror or error}).") from error
-
-
-def _decompressed(stored: IO[bytes], suffix: str) -> IO[bytes]:
-    if suffix == ".gz":
-        return cast(IO[bytes], gzip.GzipFile(fileobj=stored))
-    return cast(IO[bytes], lzma.LZMAFile(stored)) if suffix == ".xz" else stored
 
 
 def to_dense(values: Matrix, width: int) -> Array:

@@ -21,12 +21,11 @@ from hyperdpo.rank.reading import (
     PARQUET_SUFFIXES,
     Array,
     Block,
-    Problems,
     Progress,
-    opened,
     plain_suffix,
     runs,
 )
+from hyperdpo.streams import Problems, opened
 
 QID_NAMES = ("qid", "query_id", "session_id", "search_id", "srch_id", "impression_id", "list_id", "query", "user_id")
 TEXT_NAMES = ("title", "item_title", "name", "description", "url", "docid", "doc_id", "item_id", "product_id")

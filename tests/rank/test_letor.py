@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from hyperdpo.errors import ConfigError, DataError
 from hyperdpo.rank import letor
 from hyperdpo.rank.data import RankData, convert
-from hyperdpo.rank.reading import MAX_COLUMNS, Problems
+from hyperdpo.rank.reading import MAX_COLUMNS
+from hyperdpo.streams import Problems
 
 GOOD = "2 qid:1 1:0.5 2:1 3:-7\n0 qid:1 1:1.5 2:2 3:0\n1 qid:2 1:1e3 2:3 3:.25\n"
 finite = st.floats(width=32, allow_nan=False, allow_infinity=False, allow_subnormal=False)

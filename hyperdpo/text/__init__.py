@@ -1,0 +1,1 @@
+"""The language-model wing: preference data, hyper prompt tuning, generation and export."""
