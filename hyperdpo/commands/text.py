@@ -1,0 +1,411 @@
+"""The text wing's commands: `train text`, `generate`, `export`, `sample`, and `evaluate` of a text run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+from tyro.conf import Positional, UseAppendAction, arg
+
+from hyperdpo.commands.shared import Answer, Bar, Device, Json, RunPath, device_of, flag, fronts_table, given, without_nan
+from hyperdpo.commands.train import FitFlags, RunLog
+from hyperdpo.errors import ConfigError, DataError, Interrupted
+from hyperdpo.tables import table
+
+if TYPE_CHECKING:
+    from hyperdpo.commands.measure import Evaluate
+    from hyperdpo.front import ParetoFront
+    from hyperdpo.text.data import Preferences
+    from hyperdpo.text.run import TextRun
+    from hyperdpo.text.train import TextConfig
+
+GRAMMAR = "NAME[=COLUMN][:l1|softmax[:TEMPERATURE]][:min|max]"
+LISTS = "lists.jsonl.xz"  # preferences that ship inside a run folder
+T = TypeVar("T")
+
+TextMethod = Literal["hyperdpo", "dpo-ls", "dpo-soup", "mo-dpo"]
+DataFlag = Annotated[
+    tuple[str, ...],
+    arg(metavar="FILE|NAME=FILE|HUB/NAME", help="JSON lines of preferences; NAME= where a file is one objective."),
+]
+
+
+@dataclass(frozen=True)
+class TextMethodFlags:
+    """The method and how it draws weights."""
+
+    method: Annotated[TextMethod | None, flag("The method.", "hyperdpo|dpo-ls|dpo-soup|mo-dpo", "hyperdpo")] = None
+    alpha: Annotated[float | None, flag("Concentration of the Dirichlet.", "FLOAT", "0.5")] = None
+    draw: Annotated[Literal["list", "step"] | None, flag("A draw of w per this.", "list|step", "list")] = None
+    penalty: Annotated[float | None, flag("Lambda of the alignment penalty.", "FLOAT", "0.0")] = None
+    points: Annotated[int | None, flag("Weights on the grid.", "INT", "11")] = None
+
+
+@dataclass(frozen=True)
+class PromptFlags:
+    """What is trained on top of the frozen model."""
+
+    tokens: Annotated[int | None, flag("Virtual tokens.", "INT", "8")] = None
+    rank: Annotated[int | None, flag("Rank of the prefix's mask.", "INT", "4")] = None
+    lora_rank: Annotated[int | None, flag("Of the adapter.", "INT", "4")] = None
+    lora_alpha: Annotated[float | None, flag("Of the adapter.", "FLOAT", "8.0")] = None
+    lora_targets: Annotated[str | None, flag("Modules the adapter is put on.", "a,b,..", "all-linear")] = None
+
+
+@dataclass(frozen=True)
+class TrainText:
+    """Fine-tune a causal language model on preferences and write its run folder.
+
+    Ctrl-C keeps what was done; the same command with --resume goes on. For several processes:
+    `accelerate launch -m hyperdpo train text ...`.
+    """
+
+    model: Annotated[str, arg(metavar="NAME_OR_PATH", help="A causal model and its tokenizer.")]
+    data: DataFlag
+    out: Annotated[Path, arg(metavar="RUN", help="The run folder to write.")]
+    preset: Annotated[Literal["gpt2", "7b"] | None, flag("The paper's budgets.", "gpt2|7b")] = None
+    objective: Annotated[
+        UseAppendAction[tuple[str, ...]],
+        arg(metavar=GRAMMAR, help="A score to train on; once for each. All that the data has by default."),
+    ] = ()
+    beta: Annotated[str | None, flag("One temperature, or one per objective.", "0.1|b1,b2,..", "0.1")] = None
+    max_prompt: Annotated[int | None, flag("Tokens of a prompt; more are cut on the left.", "INT")] = None
+    max_response: Annotated[int | None, flag("Tokens of a response; more are cut on the right.", "INT")] = None
+    precision: Annotated[Literal["fp32", "bf16"] | None, flag("Of training.", "fp32|bf16", "fp32")] = None
+    micro: Annotated[int | None, flag("Lists a forward pass; gradients add up.", "INT", "the batch")] = None
+    checkpointing: Annotated[bool | None, flag("Recompute activations to save memory.", "True|False", "False")] = None
+    seed: Annotated[int | None, flag("Of everything random.", "INT", "0")] = None
+    limit: Annotated[int | None, flag("Use only so many lists, the first.", "INT")] = None
+    device: Device = "auto"
+    resume: Annotated[bool, arg(help="Go on with an interrupted training.", help_behavior_hint="")] = False
+    overwrite: Annotated[bool, arg(help="Replace the run that --out holds.", help_behavior_hint="")] = False
+    dry_run: Annotated[bool, arg(help="Only estimate memory and time.", help_behavior_hint="")] = False
+    method: Annotated[TextMethodFlags, arg(name="")] = field(default_factory=TextMethodFlags)
+    prompt: Annotated[PromptFlags, arg(name="")] = field(default_factory=PromptFlags)
+    fit: Annotated[FitFlags, arg(name="")] = field(default_factory=FitFlags)
+    json: Json = False
+
+    def execute(self) -> Answer | None:
+        try:
+            return self._train()
+        except KeyboardInterrupt:
+            if (self.out / "training").is_dir():
+                raise Interrupted(
+                    f"Stopped. What was finished is kept in {self.out}; the same command with --resume goes on."
+                ) from None
+            raise
+
+    def _train(self) -> Answer | None:
+        config = self.config()
+        from hyperdpo.text.data import load_preferences
+        from hyperdpo.text.train import train
+        from hyperdpo.training import make_accelerator
+
+        preferences = load_preferences(self.data, objectives=self.objective or None, limit=self.limit)
+        if self.dry_run:
+            return dry_run(self.model, preferences, config)
+        accelerator = make_accelerator(self.device)
+        with Bar(shown=not self.json and accelerator.is_main_process) as bar:
+            log = RunLog(self.out / "train.log", bar) if accelerator.is_main_process else None
+            if log:
+                for line in data_lines(preferences):
+                    log.note(line)
+            run = train(
+                preferences,
+                self.model,
+                config,
+                self.out,
+                resume=self.resume,
+                overwrite=self.overwrite,
+                accelerator=accelerator,
+                origin=self.data,
+                log=log.log if log else lambda line: None,
+                tick=lambda what, done, total, loss: bar(what, done, total, f"loss {loss:.4f}"),
+            )
+        if not accelerator.is_main_process:
+            return None
+        fronts = run.folder.fronts()
+        document = {"run": str(run.folder.path), "config": run.config, "fronts": [f.to_dict() for f in fronts]}
+        return Answer(document, f"{run.folder.path}\n\n{fronts_table(fronts)}")
+
+    def config(self) -> TextConfig:
+        """What the flags ask for. Raises ConfigError with all that is out of range at once."""
+        from hyperdpo.text.train import PRESETS, TextConfig
+
+        start = PRESETS[self.preset] if self.preset else TextConfig()
+        problems: list[str] = []
+
+        def changed(part: T, values: Mapping[str, Any]) -> T:
+            try:
+                return replace(part, **values)  # type: ignore[type-var]
+            except ConfigError as error:
+                problems.extend(error.problems)
+                return part
+
+        prompt = given(self.prompt)
+        if "lora_targets" in prompt:
+            prompt["lora_targets"] = tuple(prompt["lora_targets"].split(","))
+        own = given(self, "precision", "micro", "checkpointing", "seed")
+        if self.beta is not None:
+            own["beta"] = numbers(self.beta, "--beta", problems)
+        parts = {
+            "method": changed(start.method, given(self.method)),
+            "prompt": changed(start.prompt, prompt),
+            "fit": changed(start.fit, given(self.fit)),
+            "tokens": changed(start.tokens, given(self, "max_prompt", "max_response")),
+        }
+        if problems:
+            raise ConfigError(problems)
+        return replace(start, **parts, **own)
+
+
+def numbers(text: str, name: str, problems: list[str]) -> tuple[float, ...]:
+    """Numbers between commas; what is not one goes to `problems`."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        problems.append(f"{name} is a number, or several between commas; got {text!r}.")
+        return ()
+
+
+def data_lines(preferences: Preferences) -> list[str]:
+    """What was read, skipped and how objectives become targets, in readable lines."""
+    lines = [
+        f"data: {preferences.name}, {len(preferences):,} lists, {sum(map(len, preferences.responses)):,} responses",
+        *[f"objective {o.name}: {o.normalisation}" for o in preferences.objectives],
+    ]
+    return [*lines, *[f"skipped: {count:,} {reason}" for reason, count in preferences.skipped.items() if count]]
+
+
+def dry_run(model: str, preferences: Preferences, config: TextConfig) -> Answer:
+    """What a training would take, without it."""
+    from hyperdpo.text.estimate import estimate_training
+
+    found = estimate_training(model, preferences, config)
+    return Answer(found.to_dict(), found.text())
+
+
+@dataclass(frozen=True)
+class Generate:
+    """Answer a prompt at one w and c, beside the base model; or a strip of answers over all trade-offs."""
+
+    run: RunPath
+    prompt: Annotated[str, arg(metavar="TEXT", help="What to go on from.")]
+    weights: Annotated[
+        str | None, flag("Importance weights, which sum to 1.", ".5,.5|helpful=.5,brief=.5", "all alike")
+    ] = None
+    scale: Annotated[float, arg(help="c from 0.5 to 10: 1 is as trained, more is closer to the base.")] = 1.0
+    strip: Annotated[int | None, flag("Answer at so many weights instead.", "INT")] = None
+    max_new_tokens: Annotated[int, arg(help="At most so many tokens.")] = 64
+    temperature: Annotated[float, arg(help="Of sampling; 0 takes the most likely token.")] = 0.8
+    top_p: Annotated[float, arg(help="Draw from the smallest set with this much probability.")] = 0.95
+    seed: Annotated[int, arg(help="Of the draws.")] = 0
+    base: Annotated[str | None, flag("Where the base model is.", "NAME_OR_PATH", "where it was trained from")] = None
+    device: Device = "auto"
+    json: Json = False
+
+    def execute(self) -> Answer:
+        from hyperdpo.text.generate import Sampling, answers, check_decoding_scale, strip
+        from hyperdpo.text.run import TextRun
+
+        check_decoding_scale(self.scale)
+        sampling = Sampling(self.max_new_tokens, self.temperature, self.top_p, self.seed)
+        run = TextRun(self.run, device=str(device_of(self.device)), base=self.base)
+        if self.strip is not None:
+            if self.strip < 2:
+                raise ConfigError(f"A strip has 2 answers or more; got {self.strip}.")
+            if self.weights is not None:
+                raise ConfigError("--strip answers at many weights, --weights at one: give one of them.")
+            weights = strip(run.m, self.strip)
+        else:
+            weights = [run.weights(self.weights if self.weights is not None else [1 / run.m] * run.m)]
+        [base] = answers(run, self.prompt, [None], sampling=sampling)
+        found = answers(run, self.prompt, weights, scale=self.scale, sampling=sampling)
+        told = [
+            {"weights": _named(run.names, w.tolist()), "scale": self.scale, "text": answer.text}
+            for w, answer in zip(weights, found, strict=True)
+        ]
+        document = {"prompt": self.prompt, "base": base.text, "answers": told}
+        blocks = [f"base\n{self.prompt}{base.text}"]
+        for one in told:
+            at = ", ".join(f"{name} {w:g}" for name, w in one["weights"].items())
+            blocks.append(f"{at}; c = {self.scale:g}\n{self.prompt}{one['text']}")
+        return Answer(document, "\n\n".join(blocks))
+
+
+def _named(names: Sequence[str], values: Sequence[float]) -> dict[str, float]:
+    return {name: round(v, 7) for name, v in zip(names, values, strict=True)}
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write one trade-off of a text run as a model that needs nothing of this package."""
+
+    run: RunPath
+    weights: Annotated[str, arg(metavar=".5,.5|helpful=.5,brief=.5", help="Importance weights, which sum to 1.")]
+    out: Annotated[Path, arg(metavar="DIR", help="The folder to write.")]
+    format: Annotated[Literal["peft", "merged"], arg(help="A PEFT adapter on a plain base, or one merged model.")] = (
+        "peft"
+    )
+    scale: Annotated[float, arg(help="c; only 1 can be exported.")] = 1.0
+    base: Annotated[str | None, flag("Where the base model is.", "NAME_OR_PATH", "where it was trained from")] = None
+    json: Json = False
+
+    def execute(self) -> Answer:
+        from hyperdpo.text.export import export_text
+        from hyperdpo.text.run import TextRun
+
+        run = TextRun(self.run, device="cpu", base=self.base)
+        weights = run.weights(self.weights)
+        export_text(run, weights, self.out, kind=self.format, scale=self.scale)
+        files = sorted(str(p.relative_to(self.out)) for p in self.out.rglob("*") if p.is_file())
+        document = {
+            "run": str(run.folder.path),
+            "out": str(self.out),
+            "format": self.format,
+            "weights": _named(run.names, weights.tolist()),
+            "files": files,
+        }
+        return Answer(document, f"{self.out}: {', '.join(files)}")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Continue every prompt several times with a plain causal model, or with a text run at one w."""
+
+    model: Annotated[Positional[str], arg(metavar="MODEL", help="A model's folder or name, or a text run.")]
+    prompts: Annotated[Path, arg(metavar="FILE", help="A prompt a line, or JSON lines with `prompt`.")]
+    out: Annotated[Path, arg(metavar="FILE", help="Lists of responses, JSON lines (.gz and .xz too).")]
+    n: Annotated[int, arg(help="Responses to a prompt.")] = 4
+    weights: Annotated[str | None, flag("Of a run; the base answers without.", ".5,.5|a=.5,b=.5")] = None
+    max_new_tokens: Annotated[int, arg(help="At most so many tokens.")] = 64
+    temperature: Annotated[float, arg(help="Of sampling.")] = 1.0
+    top_p: Annotated[float, arg(help="Draw from the smallest set with this much probability.")] = 0.95
+    seed: Annotated[int, arg(help="Of the draws.")] = 0
+    device: Device = "auto"
+    json: Json = False
+
+    def execute(self) -> Answer:
+        from hyperdpo.text.data import read_prompts, write_lists
+        from hyperdpo.text.generate import Sampling
+        from hyperdpo.text.sample import open_any, sample_lists
+
+        sampling = Sampling(self.max_new_tokens, self.temperature, self.top_p, self.seed)
+        prompts = read_prompts(self.prompts)
+        source = open_any(self.model, weights=self.weights, device=str(device_of(self.device)))
+        with Bar(shown=not self.json) as bar:
+            found = sample_lists(source, prompts, n=self.n, sampling=sampling, tick=lambda d, t: bar("sampling", d, t))
+        write_lists(self.out, prompts, found)
+        count = sum(map(len, found))
+        document = {"out": str(self.out), "prompts": len(prompts), "responses": count, "sampling": asdict(sampling)}
+        return Answer(document, f"{count:,} responses to {len(prompts):,} prompts in {self.out}")
+
+
+def run_data(run: TextRun, files: Sequence[str], limit: int | None = None) -> Preferences:
+    """The preferences named, those inside the run folder, or those the run was trained on.
+
+    Raises DataError where the run's own are not there any more.
+    """
+    from hyperdpo.text.data import load_preferences
+
+    inside = run.folder.path / LISTS
+    origin = run.config["data"]["origin"]
+    sources = [str(f) for f in files] or ([str(inside)] if inside.exists() else list(origin))
+    if not sources:
+        raise DataError(f"{run.folder.path} does not say where its data was; name it with --data.")
+    return load_preferences(sources, objectives=[_grammar(o) for o in run.objectives], limit=limit)
+
+
+def _grammar(objective: Any) -> str:
+    """An objective as --objective takes it."""
+    kind = objective.normalisation + (f":{objective.temperature:g}" if objective.normalisation == "softmax" else "")
+    text = f"{objective.name}={objective.column}:{kind}:{objective.direction}"
+    return text if objective.standardise else f"{text}:raw"
+
+
+def evaluate_text(command: Evaluate) -> Answer:
+    """`hyperdpo evaluate` of a text run: cross-entropy front, hypervolume beside chance, accuracy, distance."""
+    from hyperdpo.files import write_json
+    from hyperdpo.text.evaluate import TextTable, evaluate_run
+    from hyperdpo.text.run import TextRun
+
+    _refuse_rank_flags(command)
+    device = str(device_of(command.device))
+    run = TextRun(command.run, device=device)
+    others = [TextRun(path, device=device) for path in command.baseline]
+    preferences = run_data(run, [str(path) for path in command.data])
+    with Bar(shown=not command.json) as bar:
+        fronts = evaluate_run(
+            run,
+            preferences,
+            split=command.split,
+            points=command.points,
+            scale=command.scale,
+            baselines=others,
+            save=command.save,
+            tick=bar,
+        )
+    part = preferences if command.split == "all" else preferences.split(run.config["seed"])[command.split]
+    summary = TextTable(run, part)
+    about = {
+        "run": str(run.folder.path),
+        "lists": len(part),
+        "chance": {"cross_entropy": summary.chance, "hypervolume": fronts[-1].hypervolume},
+        "reference": summary.reference,
+        "floor": _named(run.names, summary.floor.tolist()),
+        "accuracy": accuracies(fronts, summary),
+    }
+    document = without_nan({**about, "fronts": [front.to_dict() for front in fronts]})
+    if command.out is not None:
+        write_json(command.out, document)
+    return Answer(document, _text(run, summary, fronts, command, len(part)))
+
+
+def _refuse_rank_flags(command: Evaluate) -> None:
+    problems = []
+    if command.k is not None:
+        problems.append("--k is NDCG's cut-off: a text run has none.")
+    if command.beta is not None:
+        problems.append("--beta is for ranking runs; a text run moves by --scale alone.")
+    if problems:
+        raise ConfigError(problems)
+
+
+def accuracies(fronts: Sequence[ParetoFront], summary: Any) -> dict[str, list[dict[str, float]]]:
+    """Accuracy per objective at every point of every front."""
+    return {
+        front.name: [
+            _named(front.objectives, summary.from_residuals(residual).accuracy.tolist()) for residual in front.residuals
+        ]
+        for front in fronts
+        if front.residuals is not None
+    }
+
+
+def _text(run: TextRun, summary: Any, fronts: Sequence[ParetoFront], command: Evaluate, lists: int) -> str:
+    from hyperdpo.intervals import bootstrap_counts, intervals
+
+    head = (
+        f"{run.name}, split {command.split}, {lists:,} prompts, c = {command.scale:g}. Chance: cross-entropy "
+        f"{summary.chance:.4f}, hypervolume {fronts[-1].hypervolume:.5f} from {summary.reference:.3f}. Entropy of the "
+        f"labels: {', '.join(f'{n} {v:.4f}' for n, v in zip(run.names, summary.floor, strict=True))}."
+    )
+    parts = [head, fronts_table(fronts)]
+    for front in fronts:
+        assert front.per_query is not None and front.residuals is not None
+        counts = bootstrap_counts(front.per_query.shape[1])
+        rows = []
+        for i in range(len(front.ndcg)):
+            found = intervals(-front.per_query[i, :, 1:], counts)
+            shown = [f"{x.mean:.4f} [{x.low:.4f}, {x.high:.4f}]" for x in found]
+            correct = [f"{v:.3f}" for v in summary.from_residuals(front.residuals[i]).accuracy]
+            at = ", ".join(f"{v:.2f}" for v in front.weights[i]) or "-"
+            rows.append([at, *shown, *correct, f"{-front.ndcg[i, 0]:.2f}"])
+        headers = [f"w ({', '.join(front.objectives)})", *front.objectives]
+        headers += [f"{name}, accuracy" for name in front.objectives] + ["IQR, nats"]
+        parts.append(f"{front.name}: test cross-entropy with 95 % bootstrap intervals\n{table(headers, rows)}")
+    return "\n\n".join(parts)
+
+
