@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils.logging import disable_progress_bar
 
 from hyperdpo.errors import ConfigError, DataError
 from hyperdpo.text.prompt import HyperPrompt, PlainPrompt
@@ -88,6 +89,7 @@ class TextModel(nn.Module):
         self.m, self.prompt_config, self.conditioned = m, config or PromptConfig(), conditioned
         self.autocast: torch.dtype | None = None
         backbone.config.use_cache = False
+        _without_dropout(backbone)
         embedding = _embedding(backbone)
         rows = torch.from_numpy(rng_for(seed, 41).integers(len(embedding.weight), size=self.prompt_config.tokens))
         start = embedding.weight.detach()[rows.to(embedding.weight.device)]
@@ -216,6 +218,16 @@ def _embedding(backbone: PreTrainedModel) -> nn.Embedding:
     raise ConfigError(f"{type(backbone).__name__} has no token embeddings to put a prefix before; use a causal model.")
 
 
+def _without_dropout(backbone: nn.Module) -> None:
+    """Switch the base's own dropout off: tuned and base scores then differ by what is trained alone."""
+    for module in backbone.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for name in ("attention_dropout", "dropout"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
+
+
 def _with_lora(backbone: PreTrainedModel, config: PromptConfig) -> Any:
     from peft import LoraConfig, get_peft_model
 
@@ -259,6 +271,7 @@ def load_backbone(name: str | Path, *, dtype: torch.dtype = torch.float32) -> Pr
 
     Raises ConfigError where neither is found or the architecture is not a causal language model's.
     """
+    disable_progress_bar()  # the program shows its own
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(str(name), dtype=dtype)
         model.eval()

@@ -138,7 +138,8 @@ def train(
         log(f"{out} is already trained")
     if main_process and (out / TRAINING).is_dir():
         log("measuring the front on the test split")
-        evaluate_run(TextRun(out, device=str(accelerator.device)), preferences, save=True)
+        run = TextRun(out, device=str(accelerator.device))
+        evaluate_run(run, preferences, points=config.method.points, save=True)
         shutil.rmtree(out / TRAINING, ignore_errors=True)
     accelerator.wait_for_everyone()
     return TextRun(out)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.text_helpers import tiny_model, tiny_tokenizer
 
 from hyperdpo.objectives import Objective
 from hyperdpo.text.data import Preferences
@@ -14,6 +13,7 @@ from hyperdpo.text.run import TextRun
 from hyperdpo.text.tokens import TokenConfig
 from hyperdpo.text.train import TextConfig, train
 from hyperdpo.training import FitConfig
+from tests.text_helpers import tiny_model, tiny_tokenizer
 
 QUICK = FitConfig(epochs=2, patience=2, batch_size=4, learning_rate=1e-2, weight_decay=0.0, average=0.0)
 TOKENS = TokenConfig(max_prompt=32, max_response=32)

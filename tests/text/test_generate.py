@@ -7,13 +7,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.text.test_model import KINDS, shaken
-from tests.text_helpers import tiny_model, tiny_tokenizer
 
 from hyperdpo.errors import ConfigError, DataError
 from hyperdpo.text.generate import Row, Sampling, answers, generate, pick, stream, strip
 from hyperdpo.text.model import TextModel
 from hyperdpo.text.run import TextRun
+from tests.text.test_model import KINDS, shaken
+from tests.text_helpers import tiny_model, tiny_tokenizer
 
 PROMPT = (5, 9, 33, 71)
 GREEDY = Sampling(max_new_tokens=12, temperature=0.0)
@@ -70,7 +70,9 @@ def test_a_row_without_weights_is_the_base_and_large_c_comes_near_it() -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.floats(0.1, 1.0), st.floats(0.2, 2.0))
-def test_draws_stay_inside_the_nucleus_and_follow_its_probabilities(seed: int, top_p: float, temperature: float) -> None:
+def test_draws_stay_inside_the_nucleus_and_follow_its_probabilities(
+    seed: int, top_p: float, temperature: float
+) -> None:
     logits = torch.from_numpy(np.random.default_rng(seed).normal(size=12)).float()
     draws = (torch.arange(4000) + 0.5) / 4000
     found = pick(logits.expand(4000, -1), draws, Sampling(temperature=temperature, top_p=top_p))

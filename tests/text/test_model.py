@@ -7,13 +7,21 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.text.conftest import TOKENS, toy_preferences
-from tests.text_helpers import CONTEXT, tiny_model, tiny_tokenizer
 
 from hyperdpo.errors import ConfigError
-from hyperdpo.text.model import PromptConfig, TextModel, check_pair, fingerprint, load_backbone, load_tokenizer, positions
+from hyperdpo.text.model import (
+    PromptConfig,
+    TextModel,
+    check_pair,
+    fingerprint,
+    load_backbone,
+    load_tokenizer,
+    positions,
+)
 from hyperdpo.text.prompt import HyperPrompt, PlainPrompt
 from hyperdpo.text.tokens import TextBatch, TextBatches, tokenise
+from tests.text.conftest import TOKENS, toy_preferences
+from tests.text_helpers import CONTEXT, tiny_model, tiny_tokenizer
 
 KINDS = ("gpt2", "llama", "qwen2")
 
@@ -88,9 +96,7 @@ def test_scores_are_sums_of_token_log_probabilities_by_the_plain_model(kind: str
 def test_more_padding_changes_nothing() -> None:
     model = shaken(TextModel(tiny_model(), 2, conditioned=True))
     batch, w = a_batch(), torch.tensor([0.4, 0.6])
-    wider = type(batch.tokens)(
-        *(torch.nn.functional.pad(x, (0, 7), value=0) for x in batch.tokens)
-    )
+    wider = type(batch.tokens)(*(torch.nn.functional.pad(x, (0, 7), value=0) for x in batch.tokens))
     with torch.no_grad():
         one = model.sequence_scores(batch.tokens, batch.mask, w)
         torch.testing.assert_close(model.sequence_scores(wider, batch.mask, w), one, atol=1e-5, rtol=1e-5)
