@@ -26,6 +26,7 @@ from hyperdpo.commands.shared import (
     version,
     without_nan,
 )
+from hyperdpo.commands.text import Export, Generate, Sample, TrainText
 from hyperdpo.commands.train import TrainRank
 from hyperdpo.errors import HyperDPOError, Interrupted
 
@@ -38,10 +39,14 @@ data_app.command(name="simulate")(DataSimulate)
 
 train_app = tyro.extras.SubcommandApp()
 train_app.command(name="rank")(TrainRank)
+train_app.command(name="text")(TrainText)
 
 app = tyro.extras.SubcommandApp()
 app.command(name="evaluate")(Evaluate)
 app.command(name="score")(Score)
+app.command(name="generate")(Generate)
+app.command(name="export")(Export)
+app.command(name="sample")(Sample)
 app.command(name="compare")(Compare)
 app.command(name="reproduce")(Reproduce)
 app.command(name="info")(Info)
@@ -63,13 +68,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         command: Command = app.cli(
             prog="hyperdpo",
-            description="One model for every trade-off: train, measure and use conditioned rankers.",
+            description="One model for every trade-off: conditioned rankers and language models.",
             args=arguments,
             config=(FlagCreatePairsOff,),
         )
     except SystemExit as stop:  # tyro has printed help or what is wrong
         return stop.code if isinstance(stop.code, int) else BAD_INPUT
-    if _rank() and not isinstance(command, TrainRank):
+    if _rank() and not isinstance(command, TrainRank | TrainText):
         return 0  # under `accelerate launch` one process answers; only training has work for the others
     return _answered(command)
 

@@ -21,6 +21,7 @@ from hyperdpo.commands.shared import (
     label_kind,
     without_nan,
 )
+from hyperdpo.commands.text import evaluate_text
 from hyperdpo.errors import ConfigError, DataError
 from hyperdpo.tables import table
 
@@ -56,9 +57,12 @@ class Evaluate:
         from hyperdpo.files import write_json
         from hyperdpo.rank.evaluate import evaluate_run
         from hyperdpo.rank.run import RankRun
+        from hyperdpo.runs import RunFolder
         from hyperdpo.weights import check_scale
 
         check_scale(self.scale)
+        if RunFolder(self.run).config["kind"] == "text":
+            return evaluate_text(self)
         _check_k(self.k)
         run = RankRun(self.run)
         others = [RankRun(path) for path in self.baseline]

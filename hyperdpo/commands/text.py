@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from tyro.conf import Positional, UseAppendAction, arg
 
-from hyperdpo.commands.shared import Answer, Bar, Device, Json, RunPath, device_of, flag, fronts_table, given, without_nan
+from hyperdpo.commands.shared import (
+    Answer,
+    Bar,
+    Device,
+    Json,
+    RunPath,
+    device_of,
+    flag,
+    fronts_table,
+    given,
+    without_nan,
+)
 from hyperdpo.commands.train import FitFlags, RunLog
 from hyperdpo.errors import ConfigError, DataError, Interrupted
 from hyperdpo.tables import table
@@ -150,7 +161,7 @@ class TrainText:
         own = given(self, "precision", "micro", "checkpointing", "seed")
         if self.beta is not None:
             own["beta"] = numbers(self.beta, "--beta", problems)
-        parts = {
+        parts: dict[str, Any] = {
             "method": changed(start.method, given(self.method)),
             "prompt": changed(start.prompt, prompt),
             "fit": changed(start.fit, given(self.fit)),
@@ -223,7 +234,7 @@ class Generate:
             weights = [run.weights(self.weights if self.weights is not None else [1 / run.m] * run.m)]
         [base] = answers(run, self.prompt, [None], sampling=sampling)
         found = answers(run, self.prompt, weights, scale=self.scale, sampling=sampling)
-        told = [
+        told: list[dict[str, Any]] = [
             {"weights": _named(run.names, w.tolist()), "scale": self.scale, "text": answer.text}
             for w, answer in zip(weights, found, strict=True)
         ]
@@ -394,7 +405,8 @@ def _text(run: TextRun, summary: Any, fronts: Sequence[ParetoFront], command: Ev
     )
     parts = [head, fronts_table(fronts)]
     for front in fronts:
-        assert front.per_query is not None and front.residuals is not None
+        assert front.per_query is not None
+        assert front.residuals is not None
         counts = bootstrap_counts(front.per_query.shape[1])
         rows = []
         for i in range(len(front.ndcg)):
@@ -407,5 +419,3 @@ def _text(run: TextRun, summary: Any, fronts: Sequence[ParetoFront], command: Ev
         headers += [f"{name}, accuracy" for name in front.objectives] + ["IQR, nats"]
         parts.append(f"{front.name}: test cross-entropy with 95 % bootstrap intervals\n{table(headers, rows)}")
     return "\n\n".join(parts)
-
-

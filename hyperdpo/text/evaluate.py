@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from hyperdpo.text.data import Preferences
-from hyperdpo.text.tokens import TextBatches, TokenLists, tokenise
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from hyperdpo.errors import ConfigError, DataError
 from hyperdpo.front import CROSS_ENTROPY, ParetoFront
 from hyperdpo.losses import objective_losses
 from hyperdpo.text.card import text_card
+from hyperdpo.text.data import Preferences
 from hyperdpo.text.run import TextRun
+from hyperdpo.text.tokens import TextBatch, TextBatches, TokenLists, tokenise
 from hyperdpo.weights import grid
 
 MAIN = "closeness"  # minus the inter-quartile range of the log-likelihood's change from the base
@@ -68,18 +69,17 @@ class TextTable:
     def __init__(self, run: TextRun, preferences: Preferences, *, limit: int | None = None) -> None:
         model = run.model
         if limit is not None:
-            preferences = preferences.subset(range(min(limit, len(preferences.prompts))))
+            preferences = preferences.subset(range(min(limit, len(preferences))))
         self.preferences = preferences
         context = model.context and model.context - run.prompt_config.tokens
         self.lists: TokenLists = tokenise(preferences, run.tokenizer, run.tokens, context=context)
         self.batches = TextBatches(self.lists, batch_size=BATCH, device=model.device)
         self.beta = torch.tensor(run.beta, device=model.device)
-        found: list[Tensor] = []
-        with torch.no_grad():
-            for batch in self.batches.once():
-                found.append(model.base_scores(batch.tokens, batch.mask)[batch.mask].float().cpu())
-        self.batches.base = self.lists.per_list(torch.cat(found))
-        self.sizes = np.array([len(r) for r in preferences.responses])
+        base = self.batches.each(lambda batch: model.base_scores(batch.tokens, batch.mask))
+        self.batches.base = self.lists.per_list(base)
+        self.sizes = self.lists.sizes
+        self._targets = pad_sequence(list(self.lists.targets), batch_first=True)
+        self._mask = torch.arange(int(self.sizes.max())) < torch.from_numpy(self.sizes).unsqueeze(1)
         self.m = run.m
 
     def __len__(self) -> int:
@@ -106,13 +106,9 @@ class TextTable:
     @property
     def floor(self) -> np.ndarray:
         """(m,) the labels' own mean entropy: no model can have a lower cross-entropy."""
-        total = np.zeros((len(self), self.m))
-        informative = np.zeros((len(self), self.m), bool)
-        for i, targets in enumerate(self.lists.targets):
-            t = targets.double().numpy()
-            total[i] = -(t * np.log(np.where(t > 0, t, 1.0))).sum(0) * self.scale[i]
-            informative[i] = t.sum(0) > 0
-        return np.asarray(np.nanmean(np.where(informative, total, np.nan), 0))
+        t = self._targets.double().numpy()
+        entropy = -(t * np.log(np.where(t > 0, t, 1.0))).sum(1) * self.scale[:, None]
+        return np.asarray(np.nanmean(np.where(self.lists.informative.numpy(), entropy, np.nan), 0))
 
     @torch.no_grad()
     def measure(
@@ -124,31 +120,28 @@ class TextTable:
         tick: Callable[[int, int], None] = lambda done, total: None,
     ) -> Measured:
         """The run at one w (m,), with the residual divided by `scale` (c of eq. 15)."""
-        model = run.at(weights)
-        residuals: list[Tensor] = []
-        for batch in self.batches.once():
-            answer = model(*batch.inputs, weights.to(model.device))
-            residuals.append(answer[batch.mask].float().cpu())
-            tick(sum(map(len, residuals)), self.lists.items)
-        return self.from_residuals(torch.cat(residuals).numpy(), scale=scale)
+        model, done = run.at(weights), 0
+
+        def residual(batch: TextBatch) -> Tensor:
+            nonlocal done
+            done += int(batch.mask.sum())
+            tick(done, self.lists.items)
+            answer: Tensor = model(*batch.inputs, weights.to(model.device))
+            return answer
+
+        return self.from_residuals(self.batches.each(residual).numpy(), scale=scale)
 
     def from_residuals(self, residuals: np.ndarray, *, scale: float = 1.0) -> Measured:
         """The figures of known residuals (items,) at c = `scale`: no forward pass."""
-        losses, correct, start = [], [], 0
-        rows = self.lists.per_list(torch.as_tensor(residuals / scale, dtype=torch.float32))
-        for batch in self.batches.once():
-            count = len(batch.mask)
-            delta = torch.zeros(batch.mask.shape)
-            for i, row in enumerate(rows[start : start + count]):
-                delta[i, : len(row)] = row
-            start += count
-            targets, mask = batch.targets.cpu(), batch.mask.cpu()
-            informative = targets.sum(1) > 0
-            loss = objective_losses(delta, targets, mask, self.beta.cpu())
-            losses.append(loss.where(informative, torch.nan).numpy())
-            correct.append(_correct(delta, targets, mask).where(informative, torch.nan).numpy())
+        flat = torch.as_tensor(np.asarray(residuals) / scale, dtype=torch.float32)
+        delta = pad_sequence(self.lists.per_list(flat), batch_first=True)
+        losses = objective_losses(delta, self._targets, self._mask, self.beta.cpu())
+        correct = _correct(delta, self._targets, self._mask)
+        informative = self.lists.informative
         return Measured(
-            np.concatenate(losses) * self.scale[:, None], np.concatenate(correct), np.asarray(residuals) / scale
+            losses.where(informative, torch.nan).numpy() * self.scale[:, None],
+            correct.where(informative, torch.nan).numpy(),
+            flat.numpy(),
         )
 
     def base(self) -> Measured:

@@ -23,7 +23,8 @@ from hyperdpo.text.run import TextRun
 FORMATS = ("peft", "merged")
 LOADER = """import torch, transformers
 from safetensors.torch import load_file
-tokenizer, model = (x.from_pretrained("{base}") for x in (transformers.AutoTokenizer, transformers.AutoModelForCausalLM))
+tokenizer = transformers.AutoTokenizer.from_pretrained("base")
+model = transformers.AutoModelForCausalLM.from_pretrained("base")
 prefix = load_file("prefix.safetensors")["prefix"]
 embedded = torch.cat([prefix, model.get_input_embeddings()(tokenizer(PROMPT, return_tensors="pt").input_ids)[0]])[None]
 print(tokenizer.decode(model.generate(inputs_embeds=embedded, max_new_tokens=64)[0]))"""
@@ -114,11 +115,12 @@ def _card(run: TextRun, weights: Tensor, kind: str) -> str:
             'tokenizer = AutoTokenizer.from_pretrained("base")'
         )
     else:
-        use = LOADER.format(base="base")
+        use = LOADER
+    kept = "a PEFT adapter, `adapter`" if kind == "peft" else "one tensor, `prefix.safetensors`"
     return f"""# {run.name} at {at}
 
 One trade-off of a model trained by HyperDPO on {run.config["base"]["name"]}: w = ({at}), c = 1. LoRA is merged into
-`base`; the prefix of {run.prompt_config.tokens} virtual tokens is {"a PEFT adapter" if kind == "peft" else "one tensor"}.
+`base`; the prefix of {run.prompt_config.tokens} virtual tokens is {kept}.
 
 ```python
 {use}

@@ -7,7 +7,7 @@ A row with c = 1 is the tuned model, a row without weights the base. Any other c
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,11 +16,14 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedTokenizerBase
 
 from hyperdpo.errors import ConfigError, DataError
+from hyperdpo.text.formats import Prompt
 from hyperdpo.text.model import TextModel, positions
 from hyperdpo.text.run import TextRun
+from hyperdpo.text.tokens import TokenConfig, encode_prompt
 from hyperdpo.weights import check_scale, grid
 
 MIN_SCALE, MAX_SCALE = 0.5, 10.0
+MOST_TOKENS = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -70,20 +73,16 @@ class Answer:
     ended: str = ""
 
 
-def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, chat: str, room: int | None) -> tuple[int, ...]:
-    """Token ids of a prompt, in the tokenizer's chat template where the run was trained with it.
+def prompt_ids(
+    tokenizer: PreTrainedTokenizerBase, prompt: Prompt, tokens: TokenConfig, room: int | None
+) -> tuple[int, ...]:
+    """Token ids of a prompt, as training made them.
 
-    Raises DataError for an empty prompt, and for one that is longer than `room` tokens.
+    Raises DataError for an empty prompt, and for one that leaves no room for an answer: nothing is cut in silence.
     """
-    if not prompt.strip():
+    if not prompt or (isinstance(prompt, str) and not prompt.strip()):
         raise DataError("The prompt is empty; write the beginning of a text.")
-    if chat != "none" and getattr(tokenizer, "chat_template", None):
-        message = [{"role": "user", "content": prompt}]
-        ids = tokenizer.apply_chat_template(message, add_generation_prompt=True, return_dict=False)
-    else:
-        ids = tokenizer(prompt)["input_ids"]
-        if ids and len(ids) > 1 and ids[-1] == tokenizer.eos_token_id:
-            ids = ids[:-1]  # some tokenizers close a text: here it goes on
+    ids, _ = encode_prompt(tokenizer, prompt, replace(tokens, max_prompt=MOST_TOKENS))
     if room is not None and len(ids) >= room:
         raise DataError(f"The prompt has {len(ids)} tokens and the model room for {room - 1}: shorten it.")
     return tuple(int(i) for i in ids)
@@ -107,7 +106,7 @@ def generate(
                 answer.ended = "stop"
                 continue
             answer.ids.append(token)
-            answer.text = tokenizer.decode(answer.ids, skip_special_tokens=True)
+            answer.text = str(tokenizer.decode(answer.ids, skip_special_tokens=True))
             if len(answer.ids) >= sampling.max_new_tokens:
                 answer.ended = "length"
         if decoder.full:
@@ -209,20 +208,21 @@ class _Decoder:
 
 
 def pick(logits: Tensor, draws: Tensor, sampling: Sampling) -> Tensor:
-    """A token for each row of `logits` (rows, vocabulary) from uniform `draws` (rows,), by inverting the nucleus' cdf."""
+    """A token for each row of `logits` (rows, vocabulary): uniform `draws` (rows,) through the nucleus' inverse cdf."""
     if sampling.temperature == 0:
         return logits.argmax(-1)
-    probabilities, order = torch.softmax(logits / sampling.temperature, -1).sort(-1, descending=True, stable=True)
+    probabilities, order = torch.softmax(logits / sampling.temperature, -1).sort(dim=-1, descending=True, stable=True)
     total = probabilities.cumsum(-1)
     kept = probabilities * (total - probabilities < sampling.top_p)  # the token that passes top_p is the last kept
     cdf = kept.cumsum(-1)
     index = (cdf < draws.unsqueeze(1) * cdf[:, -1:]).sum(-1).clamp(max=logits.shape[1] - 1)
-    return order.gather(1, index.unsqueeze(1)).squeeze(1)
+    chosen: Tensor = order.gather(1, index.unsqueeze(1)).squeeze(1)
+    return chosen
 
 
 def stream(
     run: TextRun,
-    prompt: str,
+    prompt: Prompt,
     weights: Sequence[Tensor | None],
     *,
     scale: float = 1.0,
@@ -236,7 +236,7 @@ def stream(
     scale, model = check_decoding_scale(scale), run.model
     sampling = sampling or Sampling()
     room = model.context and model.context - run.prompt_config.tokens
-    ids = prompt_ids(run.tokenizer, prompt, run.tokens.chat, room)
+    ids = prompt_ids(run.tokenizer, prompt, run.tokens, room)
     rows = [Row(ids, w, scale) for w in weights]
     if run.conditioned:
         yield from generate(model, run.tokenizer, rows, sampling)
@@ -252,17 +252,15 @@ def stream(
 
 def answers(
     run: TextRun,
-    prompt: str,
+    prompt: Prompt,
     weights: Sequence[Tensor | None],
     *,
     scale: float = 1.0,
     sampling: Sampling | None = None,
 ) -> list[Answer]:
     """The finished answers of `stream`."""
-    found: list[Answer] = []
-    for found in stream(run, prompt, weights, scale=scale, sampling=sampling):
-        pass
-    return found
+    *_, last = stream(run, prompt, weights, scale=scale, sampling=sampling)
+    return last
 
 
 def strip(m: int, count: int) -> list[Tensor]:

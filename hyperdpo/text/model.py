@@ -8,6 +8,7 @@ switched off and no prefix.
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
@@ -15,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hyperdpo.text.tokens import Tokens
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils.logging import disable_progress_bar
 
 from hyperdpo.errors import ConfigError, DataError
 from hyperdpo.text.prompt import HyperPrompt, PlainPrompt
+from hyperdpo.text.tokens import Tokens
 from hyperdpo.training import rng_for
 
 SAMPLES = 257  # values of each tensor that the fingerprint of a base looks at
@@ -87,6 +89,7 @@ class TextModel(nn.Module):
         self.m, self.prompt_config, self.conditioned = m, config or PromptConfig(), conditioned
         self.autocast: torch.dtype | None = None
         backbone.config.use_cache = False
+        _without_dropout(backbone)
         embedding = _embedding(backbone)
         rows = torch.from_numpy(rng_for(seed, 41).integers(len(embedding.weight), size=self.prompt_config.tokens))
         start = embedding.weight.detach()[rows.to(embedding.weight.device)]
@@ -207,34 +210,44 @@ def _scatter(scores: Tensor, mask: Tensor) -> Tensor:
 
 def _embedding(backbone: PreTrainedModel) -> nn.Embedding:
     try:
-        embedding: nn.Embedding = backbone.get_input_embeddings()
-        if embedding is not None and embedding.weight.dim() == 2:
+        embedding = backbone.get_input_embeddings()
+        if isinstance(embedding, nn.Embedding):
             return embedding
     except (AttributeError, NotImplementedError):
         pass
     raise ConfigError(f"{type(backbone).__name__} has no token embeddings to put a prefix before; use a causal model.")
 
 
+def _without_dropout(backbone: nn.Module) -> None:
+    """Switch the base's own dropout off: tuned and base scores then differ by what is trained alone."""
+    for module in backbone.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for name in ("attention_dropout", "dropout"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
+
+
 def _with_lora(backbone: PreTrainedModel, config: PromptConfig) -> Any:
     from peft import LoraConfig, get_peft_model
 
     targets = config.lora_targets
+    lora = LoraConfig(
+        r=config.lora_rank,
+        lora_alpha=config.lora_alpha,  # type: ignore[arg-type]
+        lora_dropout=config.lora_dropout,
+        target_modules=targets[0] if targets == ("all-linear",) else list(targets),
+        fan_in_fan_out=any(type(x).__name__ == "Conv1D" for x in backbone.modules()),
+        task_type="CAUSAL_LM",
+    )
     try:
-        return get_peft_model(
-            backbone,
-            LoraConfig(
-                r=config.lora_rank,
-                lora_alpha=config.lora_alpha,
-                lora_dropout=config.lora_dropout,
-                target_modules=targets[0] if targets == ("all-linear",) else list(targets),
-                fan_in_fan_out=any(type(x).__name__ == "Conv1D" for x in backbone.modules()),
-                task_type="CAUSAL_LM",
-            ),
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers for a property by its old name
+            return get_peft_model(backbone, lora)
     except ValueError as error:
         raise ConfigError(
-            f"LoRA cannot adapt {type(backbone).__name__} at {', '.join(targets)} ({error}); name the model's own linear "
-            "layers with --lora-targets."
+            f"LoRA cannot adapt {type(backbone).__name__} at {', '.join(targets)} ({error}); name the model's own "
+            "linear layers with --lora-targets."
         ) from None
 
 
@@ -258,9 +271,11 @@ def load_backbone(name: str | Path, *, dtype: torch.dtype = torch.float32) -> Pr
 
     Raises ConfigError where neither is found or the architecture is not a causal language model's.
     """
+    disable_progress_bar()  # the program shows its own
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(str(name), dtype=dtype)
-        return model.eval()
+        model.eval()
+        return model
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(_not_found("model", name, error)) from None
 
@@ -289,6 +304,6 @@ def _not_found(what: str, name: str | Path, error: Exception) -> str:
     if Path(name).exists():
         return f"{name} holds no causal language {what} that transformers can read ({reason})."
     return (
-        f"No {what} was found for {str(name)!r}: it is not a folder here, and the hub did not give it ({reason}). Without "
-        "a network, give --model the path of a downloaded model."
+        f"No {what} was found for {str(name)!r}: it is not a folder here, and the hub did not give it ({reason}). "
+        "Without a network, give --model the path of a downloaded model."
     )

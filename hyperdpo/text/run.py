@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hyperdpo.text.tokens import TokenConfig
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
@@ -17,6 +16,7 @@ from hyperdpo.methods import MethodConfig, members, trained_weights
 from hyperdpo.objectives import Objective
 from hyperdpo.runs import RunFolder
 from hyperdpo.text.model import PromptConfig, TextModel, check_pair, fingerprint, load_backbone, load_tokenizer
+from hyperdpo.text.tokens import TokenConfig
 from hyperdpo.weights import check_weights, parse_weights
 
 Weights = str | Sequence[float] | Mapping[str, float] | Tensor

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from hyperdpo.errors import ConfigError
+from hyperdpo.text.formats import Prompt
 from hyperdpo.text.generate import Row, Sampling, generate, prompt_ids
 from hyperdpo.text.model import TextModel, check_pair, load_backbone, load_tokenizer
 from hyperdpo.text.run import TextRun
+from hyperdpo.text.tokens import TokenConfig
 
 ROWS = 64  # answers made side by side
 
@@ -25,7 +26,7 @@ class Source:
     model: TextModel
     tokenizer: PreTrainedTokenizerBase
     weights: Tensor | None
-    chat: str = "auto"
+    tokens: TokenConfig = field(default_factory=TokenConfig)
 
     @property
     def room(self) -> int | None:
@@ -37,7 +38,7 @@ def open_any(name: str, *, weights: str | None = None, device: str = "cpu") -> S
     if (Path(name) / "manifest.json").exists():
         run = TextRun(name, device=device)
         w = None if weights is None else run.weights(weights)
-        return Source(run.model if w is None else run.at(w), run.tokenizer, w, run.tokens.chat)
+        return Source(run.model if w is None else run.at(w), run.tokenizer, w, run.tokens)
     if weights is not None:
         raise ConfigError(f"--weights are a text run's; {name} is a plain model: leave them out.")
     backbone, tokenizer = load_backbone(name), load_tokenizer(name)
@@ -47,20 +48,20 @@ def open_any(name: str, *, weights: str | None = None, device: str = "cpu") -> S
 
 def sample_lists(
     source: Source,
-    prompts: Sequence[Any],
+    prompts: Sequence[Prompt],
     *,
     n: int,
     sampling: Sampling,
     tick: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[list[str]]:
-    """`n` responses to every prompt, each with draws of its own that depend on the seed, the prompt's place and its own.
+    """`n` responses to every prompt, whose draws depend on the seed, the prompt's place and their own alone.
 
     Raises ConfigError for n below 1, DataError for a prompt that does not fit.
     """
     if n < 1:
         raise ConfigError(f"n is 1 response or more a prompt; got {n}.")
     rows = [
-        Row(prompt_ids(source.tokenizer, prompt, source.chat, source.room), source.weights, stream=i * n + j)
+        Row(prompt_ids(source.tokenizer, prompt, source.tokens, source.room), source.weights, stream=i * n + j)
         for i, prompt in enumerate(prompts)
         for j in range(n)
     ]
@@ -68,9 +69,8 @@ def sample_lists(
     order = sorted(range(len(rows)), key=lambda i: len(rows[i].ids))  # alike lengths side by side: fewer pads
     for start in range(0, len(order), ROWS):
         chosen = order[start : start + ROWS]
-        for answers in generate(source.model, source.tokenizer, [rows[i] for i in chosen], sampling):
-            pass
-        for i, answer in zip(chosen, answers, strict=True):
+        *_, last = generate(source.model, source.tokenizer, [rows[i] for i in chosen], sampling)
+        for i, answer in zip(chosen, last, strict=True):
             texts[i] = answer.text
         tick(min(start + ROWS, len(order)), len(order))
     return [texts[i : i + n] for i in range(0, len(texts), n)]

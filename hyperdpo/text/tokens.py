@@ -7,7 +7,7 @@ that is too long loses its beginning, a response its end; both are counted.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -59,6 +59,11 @@ class TokenConfig:
         """Plain values for JSON."""
         return asdict(self)
 
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> TokenConfig:
+        """The inverse of `to_dict`."""
+        return cls(**fields)
+
 
 class Tokens(NamedTuple):
     """b lists of n right-padded sequences of t tokens: prompt, then response.
@@ -104,6 +109,15 @@ class TokenLists:
     def sizes(self) -> Ids:
         """Responses of each list."""
         return np.array([len(r) for r in self.responses], dtype=np.int64)
+
+    @property
+    def items(self) -> int:
+        """Responses of all lists."""
+        return int(self.sizes.sum())
+
+    def per_list(self, flat: Tensor) -> list[Tensor]:
+        """Values of every response in order, (items, ...), as one tensor a list."""
+        return list(torch.split(flat, self.sizes.tolist()))
 
     @property
     def lengths(self) -> Ids:
@@ -378,6 +392,15 @@ class TextBatches:
         for i in range(0, len(order), size):
             piece = order[i : i + size]
             yield self.batch(piece, total=len(piece))
+
+    def each(self, answer: Callable[[TextBatch], Tensor]) -> Tensor:
+        """(items, ...) float32 on the CPU: `answer`'s (b, n, ...) for every response, in the order of the lists."""
+        found: list[Tensor] = [torch.empty(0)] * len(self.lists)
+        for batch in self.once():
+            values = answer(batch).float().cpu()
+            for row, i in enumerate(batch.lists.tolist()):
+                found[i] = values[row, : len(self.lists.responses[i])]
+        return torch.cat(found)
 
     def batch(self, index: Ids, total: int, share: slice = WHOLE) -> TextBatch:
         """The lists numbered `index`, padded to the longest of them."""

@@ -12,8 +12,6 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from hyperdpo.text.data import Preferences
-from hyperdpo.text.tokens import TextBatches, TokenConfig, TokenLists, tokenise
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
@@ -23,9 +21,11 @@ from hyperdpo.losses import objective_losses
 from hyperdpo.methods import Member, MethodConfig, mean_margin_loss, members, mixing_weights, step_loss, trained_weights
 from hyperdpo.resuming import TRAINING, begin_folder, check_folder, read_part, write_part
 from hyperdpo.runs import versions, write_run
+from hyperdpo.text.data import Preferences
 from hyperdpo.text.evaluate import MAIN, evaluate_run
 from hyperdpo.text.model import PromptConfig, TextModel, check_pair, fingerprint, load_backbone, load_tokenizer
 from hyperdpo.text.run import TextRun
+from hyperdpo.text.tokens import TextBatch, TextBatches, TokenConfig, TokenLists, tokenise
 from hyperdpo.training import FitConfig, fit, make_accelerator, rng_for, seed_torch
 from hyperdpo.weights import check_beta, draw_weights
 
@@ -138,7 +138,8 @@ def train(
         log(f"{out} is already trained")
     if main_process and (out / TRAINING).is_dir():
         log("measuring the front on the test split")
-        evaluate_run(TextRun(out, device=str(accelerator.device)), preferences, save=True)
+        run = TextRun(out, device=str(accelerator.device))
+        evaluate_run(run, preferences, points=config.method.points, save=True)
         shutil.rmtree(out / TRAINING, ignore_errors=True)
     accelerator.wait_for_everyone()
     return TextRun(out)
@@ -291,12 +292,11 @@ class _Trainer:
 
         @torch.no_grad()
         def scalarised(model: nn.Module) -> float:
-            total, start = 0.0, 0
+            total = 0.0
             for batch in validation.once():
-                w = weights[start : start + len(batch.mask)]
+                w = weights[batch.lists.to(weights.device)]
                 losses = objective_losses(model(*batch.inputs, w), batch.targets, batch.mask, beta)
                 total += float((w * losses / validation.coverage).sum())
-                start += len(batch.mask)
             return total / count
 
         def margin(model: nn.Module) -> float:
@@ -307,18 +307,15 @@ class _Trainer:
     @torch.no_grad()
     def _set_rewards(self, states: Sequence[dict[str, Tensor]]) -> None:
         """r_j = beta_j delta_j of the single-objective models on every response of both splits."""
-        columns: dict[str, list[list[Tensor]]] = {name: [] for name in self.batches}
+        columns: dict[str, list[Tensor]] = {name: [] for name in self.batches}
         for j, state in enumerate(states):
             self.model.load_trained(state)
             self.model.eval()
             for name, batches in self.batches.items():
-                found: list[Tensor] = []
-                for batch in batches.once():
-                    residual = self.config.beta[j] * self.model(*batch.inputs, None)
-                    found += [row[real] for row, real in zip(residual, batch.mask, strict=True)]
-                columns[name].append(found)
+                residual = batches.each(lambda batch: self.model(*batch.inputs, None))
+                columns[name].append(self.config.beta[j] * residual)
         for name, batches in self.batches.items():
-            batches.rewards = [torch.stack(each, -1).cpu() for each in zip(*columns[name], strict=True)]
+            batches.rewards = batches.lists.per_list(torch.stack(columns[name], -1))
 
     def final_config(self, results: list[dict[str, Any]], origin: Sequence[str]) -> dict[str, Any]:
         """config.json of the finished run."""
@@ -379,11 +376,14 @@ def base_log_probabilities(
     model.eval()
     kept: dict[str, Tensor] = {}
     for name, part in batches.items():
-        found: list[Tensor] = []
-        for batch in part.once():
-            scores = model.base_scores(batch.tokens, batch.mask)
-            found.append(scores[batch.mask].float().cpu())
-            tick(f"base, {name}", sum(map(len, found)), part.lists.items, float("nan"))
-        kept[name] = torch.cat(found)
+        done = 0
+
+        def scores(batch: TextBatch, name: str = name, part: TextBatches = part) -> Tensor:
+            nonlocal done
+            done += int(batch.mask.sum())
+            tick(f"base, {name}", done, part.lists.items, float("nan"))
+            return model.base_scores(batch.tokens, batch.mask)
+
+        kept[name] = part.each(scores)
     model.train(model_was)
     return kept, {"seconds": time.monotonic() - started}

@@ -1,0 +1,177 @@
+"""Training: four methods through one fit(), equivalences, the cache of base scores, and figures beside chance."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hyperdpo.errors import ConfigError, RunError, WeightsError
+from hyperdpo.methods import MethodConfig
+from hyperdpo.text.evaluate import TextTable, evaluate_run, measured_front
+from hyperdpo.text.run import TextRun
+from hyperdpo.text.train import METHODS, TextConfig, train
+from tests.text.conftest import QUICK, TOKENS, toy_preferences
+from tests.text_helpers import tiny_model, tiny_tokenizer
+
+CONFIG = TextConfig(fit=QUICK, tokens=TOKENS)
+
+
+def trained(folder: Path, out: Path, config: TextConfig = CONFIG, **options: object) -> TextRun:
+    return train(toy_preferences(), str(folder), config, out, device="cpu", **options)  # type: ignore[arg-type]
+
+
+def same_weights(a: TextRun, b: TextRun) -> bool:
+    pairs = zip(a.folder.models(), b.folder.models(), strict=True)
+    return all(torch.equal(x[k], y[k]) for x, y in pairs for k in x)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains_measures_and_answers(method: str, model_folder: Path, tmp_path: Path) -> None:
+    config = replace(CONFIG, method=MethodConfig(method=method, points=3), fit=replace(QUICK, epochs=1))  # type: ignore[arg-type]
+    run = trained(model_folder, tmp_path / "run", config)
+    assert run.config["models"] == {"hyperdpo": 1, "dpo-ls": 3, "dpo-soup": 2, "mo-dpo": 5}[method]
+    front, base = run.folder.fronts()
+    assert front.metric == "cross-entropy"
+    assert len(front.ndcg) == 3
+    np.testing.assert_allclose(base.cross_entropy, math.log(3), rtol=1e-6)
+    assert base.hypervolume == pytest.approx((1.1 * math.log(3) / math.log(2) - math.log(3)) ** 2)
+    first = TextTable(run, toy_preferences().split(0)["test"]).measure(run, torch.tensor([1.0, 0.0]))
+    corner = np.flatnonzero((front.weights == [1, 0]).all(1))[0]
+    np.testing.assert_allclose(first.cross_entropy, front.cross_entropy[corner], rtol=1e-5)  # type: ignore[index]
+    if method in ("dpo-ls", "mo-dpo"):
+        with pytest.raises(WeightsError, match="only at the 3 weights"):
+            run.at(torch.tensor([0.3, 0.7]))
+    else:
+        run.at(torch.tensor([0.3, 0.7]))
+
+
+def test_training_lowers_the_cross_entropy_of_what_w_asks_for(model_folder: Path, tmp_path: Path) -> None:
+    config = replace(CONFIG, fit=replace(QUICK, epochs=6, patience=6), beta=(0.5,))
+    many = toy_preferences(60)
+    run = train(many, str(model_folder), config, tmp_path / "run", device="cpu")
+    table = TextTable(run, many.split(0)["train"])
+    ends = [table.measure(run, w).cross_entropy for w in torch.eye(2)]
+    assert ends[0][0] < math.log(3) - 0.02
+    assert ends[1][1] < math.log(3) - 0.02
+    assert ends[0][0] < ends[1][0]
+    assert ends[1][1] < ends[0][1]
+
+
+def test_accumulated_gradients_equal_whole_batches(model_folder: Path, run: TextRun, tmp_path: Path) -> None:
+    parts = trained(model_folder, tmp_path / "run", replace(CONFIG, micro=1))
+    for a, b in zip(run.folder.models(), parts.folder.models(), strict=True):
+        for name in a:
+            torch.testing.assert_close(a[name], b[name], atol=2e-3, rtol=1e-2)
+
+
+def test_the_same_seed_twice_gives_the_same_bytes(model_folder: Path, run: TextRun, tmp_path: Path) -> None:
+    assert same_weights(run, trained(model_folder, tmp_path / "run"))
+
+
+def test_resumed_equals_uninterrupted(model_folder: Path, run: TextRun, tmp_path: Path) -> None:
+    class Enough(Exception):
+        pass
+
+    def stop(what: str, done: int, total: int, loss: float) -> None:
+        if what == "model 1" and done == 4:
+            raise Enough
+
+    with pytest.raises(Enough):
+        trained(model_folder, tmp_path / "run", tick=stop)
+    with pytest.raises(RunError, match="--resume"):
+        trained(model_folder, tmp_path / "run")
+    with pytest.raises(RunError, match=r"beta: \[0.1, 0.1\] then, \[0.2, 0.2\] now"):
+        trained(model_folder, tmp_path / "run", replace(CONFIG, beta=(0.2,)), resume=True)
+    assert same_weights(run, trained(model_folder, tmp_path / "run", resume=True))
+
+
+def test_base_scores_are_computed_once(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYPERDPO_CACHE", str(tmp_path / "cache"))
+    lines: list[str] = []
+    one = trained(model_folder, tmp_path / "a", log=lines.append)
+    two = trained(model_folder, tmp_path / "b", log=lines.append)
+    assert sum("computed once" in line for line in lines) == 1
+    assert sum("taken from" in line for line in lines) == 1
+    assert same_weights(one, two)
+    assert one.config["base_seconds"] == two.config["base_seconds"]
+
+
+def test_another_base_is_refused_by_its_hash(run: TextRun, tmp_path: Path) -> None:
+    tiny_model(seed=5).save_pretrained(tmp_path)
+    tiny_tokenizer(front=True).save_pretrained(tmp_path)
+    with pytest.raises(RunError, match=r"another base than .* \(hash"):
+        _ = TextRun(run.folder.path, base=tmp_path).model
+
+
+def test_a_run_moves_with_its_base_inside(run: TextRun, tmp_path: Path, model_folder: Path) -> None:
+    import shutil
+
+    shutil.copytree(run.folder.path, tmp_path / "moved")
+    shutil.copytree(model_folder, tmp_path / "moved" / "base")
+    moved = TextRun(tmp_path / "moved")
+    assert moved.base_path == str(tmp_path / "moved" / "base")
+    assert moved.model is not None
+
+
+def test_figures_by_hand(run: TextRun) -> None:
+    table = TextTable(run, toy_preferences().split(0)["test"])
+    delta = np.random.default_rng(0).normal(size=table.lists.items)
+    found = table.from_residuals(delta, scale=2.0)
+    targets, _ = table.preferences.target_distributions()
+    start, losses, correct = 0, [], []
+    for t in targets:
+        d = delta[start : start + len(t)] / 2
+        start += len(t)
+        q = np.exp(0.1 * d) / np.exp(0.1 * d).sum()
+        losses.append([-sum(float(t[i, j]) * math.log(q[i]) for i in range(len(t))) for j in range(2)])
+        correct.append([float(t[d.argmax(), j] == t[:, j].max()) for j in range(2)])
+    np.testing.assert_allclose(found.losses, losses, rtol=1e-5)
+    np.testing.assert_allclose(found.correct, correct)
+    low, high = np.percentile(delta / 2, [25, 75])
+    assert found.spread == pytest.approx(high - low, rel=1e-5)
+    assert (table.floor <= found.cross_entropy).all()
+
+
+def test_lists_of_mixed_length_are_measured_on_the_scale_of_pairs(run: TextRun) -> None:
+    three, two = toy_preferences(6, n=3), toy_preferences(6, n=2, seed=1)
+    mixed = type(three)(
+        three.prompts + two.prompts, three.responses + two.responses, three.scores + two.scores, three.objectives
+    )
+    table = TextTable(run, mixed)
+    np.testing.assert_allclose(table.base().cross_entropy, math.log(2), rtol=1e-6)
+    assert table.reference == pytest.approx(1.1)
+    np.testing.assert_allclose(TextTable(run, three).base().cross_entropy, math.log(3), rtol=1e-6)
+
+
+def test_evaluation_keeps_baselines_and_refuses_strangers(run: TextRun, model_folder: Path, tmp_path: Path) -> None:
+    soup = trained(model_folder, tmp_path / "soup", replace(CONFIG, method=MethodConfig(method="dpo-soup")))
+    mine = trained(model_folder, tmp_path / "mine")
+    names = [f.name for f in evaluate_run(mine, toy_preferences(), baselines=[soup], save=True)]
+    assert names == ["HyperDPO", "DPO Soup", "Base"]
+    assert [f.name for f in evaluate_run(mine, toy_preferences(), save=True)] == names
+    assert "DPO Soup" in (mine.folder.path / "README.md").read_text()
+    with pytest.raises(ConfigError, match="trained on upbeat, concise; the data has upbeat, concise, vivid"):
+        evaluate_run(mine, toy_preferences(m=3))
+    with pytest.raises(ConfigError, match=r"--split is train, validation, test or all; got 'tset'"):
+        evaluate_run(mine, toy_preferences(), split="tset")
+
+
+def test_a_front_refuses_an_objective_without_information(run: TextRun) -> None:
+    table = TextTable(run, toy_preferences().split(0)["test"])
+    found = table.base()
+    broken = replace(found, losses=np.full_like(found.losses, np.nan))
+    with pytest.warns(RuntimeWarning, match="empty slice"), pytest.raises(Exception, match="no informative list"):
+        measured_front(
+            table, [broken], np.zeros((1, 0)), name="x", method="base", scale=1.0, split="test", objectives=run.names
+        )
+
+
+def test_configs_report_all_problems_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        replace(CONFIG, method=MethodConfig(method="lambdamart"), precision="fp8", micro=-1).resolve(2)
+    assert len(caught.value.problems) == 3
