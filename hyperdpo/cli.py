@@ -26,6 +26,7 @@ from hyperdpo.commands.shared import (
     version,
     without_nan,
 )
+from hyperdpo.commands.text_data import Label
 from hyperdpo.commands.train import TrainRank
 from hyperdpo.errors import HyperDPOError, Interrupted
 
@@ -45,6 +46,7 @@ app.command(name="score")(Score)
 app.command(name="compare")(Compare)
 app.command(name="reproduce")(Reproduce)
 app.command(name="info")(Info)
+app.command(name="label")(Label)
 app.command(data_app, name="data", help="Make data folders: from files, or the demo.")
 app.command(train_app, name="train", help="Train a run.")
 
