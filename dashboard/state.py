@@ -335,16 +335,20 @@ def read_telling(
     strip = parameters.get("strip", "1" if now.strip else "0")
     if strip not in ("0", "1"):
         notes.append(f"The link's strip={quoted(strip)} is neither 0 nor 1; the strip is shown.")
-    return choice, Telling(
-        prompt,
-        _name(parameters.get("x"), objectives, "x", notes) or now.x,
-        _name(parameters.get("y"), objectives, "y", notes) or now.y,
-        now.seed if seed is None else seed,
-        _share(parameters.get("t"), "t", 0.0, 2.0, now.temperature, notes),
-        _share(parameters.get("p"), "p", 0.05, 1.0, now.top_p, notes),
-        length or now.length,
-        strip != "0",
-    ), tuple(notes)
+    return (
+        choice,
+        Telling(
+            prompt,
+            _name(parameters.get("x"), objectives, "x", notes) or now.x,
+            _name(parameters.get("y"), objectives, "y", notes) or now.y,
+            now.seed if seed is None else seed,
+            _share(parameters.get("t"), "t", 0.0, 2.0, now.temperature, notes),
+            _share(parameters.get("p"), "p", 0.05, 1.0, now.top_p, notes),
+            length or now.length,
+            strip != "0",
+        ),
+        tuple(notes),
+    )
 
 
 def write_telling(run: str, choice: Choice, shown: Telling) -> dict[str, str]:
@@ -369,7 +373,9 @@ def text_scale(text: str | None, notes: list[str]) -> float | None:
     scale = _scale(text, found)
     low = LOWEST_TEXT_SCALE
     if scale is not None and (found or scale < low):
-        notes.append(f"The link's c={quoted(text or '')} is outside {low:g} to {MAX_SCALE:g}; the nearest end is shown.")
+        notes.append(
+            f"The link's c={quoted(text or '')} is outside {low:g} to {MAX_SCALE:g}; the nearest end is shown."
+        )
         return max(scale, low)
     notes += found
     return scale

@@ -67,6 +67,11 @@ class Kept:
             value: T = self._values[key]
             return value
 
+    def peek(self, key: Hashable) -> Any:
+        """What is kept under `key`, or None."""
+        with self._lock:
+            return self._values.get(key)
+
     def drop(self, key: Hashable) -> None:
         """Forget what is kept under `key`."""
         with self._lock:
@@ -144,7 +149,9 @@ def list_runs(kind: str | None = RANK) -> list[RunEntry]:
     found: dict[Path, RunEntry] = {}
     for root in dict.fromkeys(r.resolve() for r in roots):
         folders = _run_folders(root)
-        folders.sort(key=lambda p: (p.name not in shipped, p.name) if root.name == "checkpoints" else (-_time(p), p.name))
+        folders.sort(
+            key=lambda p: (p.name not in shipped, p.name) if root.name == "checkpoints" else (-_time(p), p.name)
+        )
         for path in folders:
             taken = {e.label for e in found.values()}
             found[path] = RunEntry(path.name if path.name not in taken else str(path), path)

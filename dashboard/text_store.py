@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,8 +38,6 @@ from dashboard.store import (
 from hyperdpo.errors import DataError, HyperDPOError
 
 if TYPE_CHECKING:
-    import torch
-
     from hyperdpo.front import ParetoFront
     from hyperdpo.text.data import Preferences
     from hyperdpo.text.evaluate import TextTable
@@ -157,9 +157,7 @@ class TextLive:
 
     def known(self, ask: Ask) -> Text | None:
         """A finished answer, if it was written before."""
-        found: Text | None = self.texts.get(ask, lambda: None)
-        if found is None:
-            self.texts.drop(ask)
+        found: Text | None = self.texts.peek(ask)
         return found
 
     def write(self, asks: Sequence[Ask]) -> Iterator[list[Text]]:
@@ -185,9 +183,7 @@ class TextLive:
             for i, answer in enumerate(answers):
                 if answer.ended and i not in done:
                     done[i] = Text(answer.text, answer.ended, self.score(answer.text))
-                    finished = done[i]
-                    self.texts.drop(asks[i])
-                    self.texts.get(asks[i], lambda finished=finished: finished)  # type: ignore[misc]
+                    self.texts.get(asks[i], partial(done.__getitem__, i))
                 out.append(done.get(i) or Text(answer.text))
             yield out
 
@@ -397,10 +393,10 @@ class Lists:
         if preferences.fingerprint != config["data"].get("fingerprint"):
             self.note = "These are not the lists the run was made with: its figures are measured on them now."
         ends = np.concatenate([[0], np.cumsum(self.labels.sizes)])
-        self._items = [np.arange(a, b) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+        self._items = [np.arange(a, b) for a, b in pairwise(ends)]
         order = np.random.default_rng(SHUFFLE_SEED).permutation(len(self.labels))
         cuts = [0, *range(FIRST_LISTS, len(order), CHUNK), len(order)]
-        self._chunks = [order[a:b] for a, b in zip(cuts[:-1], cuts[1:], strict=True) if b > a]
+        self._chunks = [order[a:b] for a, b in pairwise(cuts) if b > a]
         self._tables: dict[int, TextTable] = {}
         self._curves = Kept(64)
         self._busy: set[Hashable] = set()
@@ -465,7 +461,7 @@ class Lists:
         return list(kept)
 
     def _measure(self, weights: Weights) -> None:
-        """Have a thread measure the chunks that are missing, unless one does so already; only the last asked goes on."""
+        """Have a thread measure the chunks that are missing, unless one does so; only the last asked goes on."""
         self._wanted = weights
         if weights in self._busy:
             return
