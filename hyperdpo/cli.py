@@ -27,6 +27,7 @@ from hyperdpo.commands.shared import (
     without_nan,
 )
 from hyperdpo.commands.text import Export, Generate, Sample, TrainText
+from hyperdpo.commands.text_data import Label
 from hyperdpo.commands.train import TrainRank
 from hyperdpo.errors import HyperDPOError, Interrupted
 
@@ -50,6 +51,7 @@ app.command(name="sample")(Sample)
 app.command(name="compare")(Compare)
 app.command(name="reproduce")(Reproduce)
 app.command(name="info")(Info)
+app.command(name="label")(Label)
 app.command(data_app, name="data", help="Make data folders: from files, or the demo.")
 app.command(train_app, name="train", help="Train a run.")
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from hyperdpo.commands.measure import Evaluate
     from hyperdpo.front import ParetoFront
     from hyperdpo.text.data import Preferences
+    from hyperdpo.text.follow import Followed
     from hyperdpo.text.run import TextRun
     from hyperdpo.text.train import TextConfig
 
@@ -368,10 +369,27 @@ def evaluate_text(command: Evaluate) -> Answer:
         "floor": _named(run.names, summary.floor.tolist()),
         "accuracy": accuracies(fronts, summary),
     }
+    text = _text(run, summary, fronts, command, len(part))
+    if command.follow:
+        found = followed(run, part, command)
+        about["follow"] = found.to_dict()
+        text += f"\n\n{found.text()}"
     document = without_nan({**about, "fronts": [front.to_dict() for front in fronts]})
     if command.out is not None:
         write_json(command.out, document)
-    return Answer(document, _text(run, summary, fronts, command, len(part)))
+    return Answer(document, text)
+
+
+def followed(run: TextRun, part: Preferences, command: Evaluate) -> Followed:
+    """`command.follow` texts at each w, on the split's prompts, several a prompt where there are fewer."""
+    from hyperdpo.text.follow import follow
+
+    if command.follow < 2:
+        raise ConfigError(f"--follow is 2 texts a weight or more; got {command.follow}.")
+    distinct = list(dict.fromkeys(part.prompts))
+    prompts = [distinct[i % len(distinct)] for i in range(command.follow)]
+    with Bar(shown=not command.json) as bar:
+        return follow(run, prompts, points=command.points, tick=bar)
 
 
 def _refuse_rank_flags(command: Evaluate) -> None:

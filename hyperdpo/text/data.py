@@ -251,8 +251,7 @@ def write_lists(
 def write_records(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
     """JSON lines, atomically; compressed as the suffix says."""
     text = "".join(json.dumps(r, ensure_ascii=False, allow_nan=False) + "\n" for r in records).encode()
-    pack = {".gz": lambda data: gzip.compress(data, mtime=0), ".xz": lzma.compress}.get(path.suffix.lower(), bytes)
-    write_atomic(path, pack(text))
+    write_atomic(path, _packed(text, path.suffix.lower()))
 
 
 def read_records(path: Path) -> list[tuple[dict[str, Any], Row]]:
@@ -376,7 +375,7 @@ class _Collector:
                 self.skipped[UNSCORED] += 1
                 continue
             prompts.append(found.prompt)
-            responses.append(tuple(text for text, keep in zip(found.items, kept, strict=True) if keep))
+            responses.append(tuple(text for text, keep in zip(found.items, kept.tolist(), strict=True) if keep))
             scores.append(values)
         _check_scores(scores, objectives, prompts, name)
         skipped = {reason: count for reason, count in self.skipped.items() if count}
@@ -531,6 +530,12 @@ def _hub_records(spec: str) -> Iterator[tuple[str, Any]]:
 def _hash(seed: int, prompt: Prompt) -> bytes:
     text = json.dumps([seed, prompt], ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+def _packed(data: bytes, suffix: str) -> bytes:
+    if suffix == ".gz":
+        return gzip.compress(data, mtime=0)
+    return lzma.compress(data) if suffix == ".xz" else data
 
 
 def _or_null(value: float | None) -> float | None:

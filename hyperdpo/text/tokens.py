@@ -185,41 +185,50 @@ def prompt_text(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, config: Toke
     return str(text)
 
 
+def response_text(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, response: str, config: TokenConfig) -> str:
+    """A response as it is written behind `prompt_text`.
+
+    After a template's turn without leading space, after `Assistant:` with one, after plain text as it stands.
+    """
+    if uses_template(tokenizer, config):
+        return response.lstrip()
+    return response if isinstance(prompt, str) else " " + response.lstrip()
+
+
 def encode_prompt(
     tokenizer: PreTrainedTokenizerBase, prompt: Prompt, config: TokenConfig, *, room: int | None = None
 ) -> tuple[Ids, bool]:
     """Ids of a prompt, (t,) with t >= 1, and whether its beginning was cut to `max_prompt` or `room` tokens.
 
-    Special tokens that the tokenizer puts in front stay there; those it puts behind are left out, as are all of them
-    where a chat template has written its own. The front ones survive a cut.
+    Special tokens that the tokenizer puts in front stay there, also over a cut; those it puts behind are left out, as
+    are all of them where a chat template has written its own. Raises DataError where nothing is left of the prompt.
     """
-    text = prompt_text(tokenizer, prompt, config)
-    body = _ids(tokenizer, text)
-    front = [] if uses_template(tokenizer, config) else _front(tokenizer)
-    allowed = max(1, min(config.max_prompt, config.max_prompt if room is None else room))
-    if not front and not body:
-        raise ConfigError("A prompt came out as no token at all; give a prompt that is not empty.")
-    if len(front) + len(body) <= allowed:
-        return np.array(front + body, dtype=np.int64), False
-    front = front[: max(0, allowed - 1)]
-    return np.array(front + body[len(body) - (allowed - len(front)) :], dtype=np.int64), True
+    body = _ids(tokenizer, [prompt_text(tokenizer, prompt, config)])[0]
+    return _fit_prompt(_front(tokenizer, config), body, config, room)
 
 
 def encode_response(
     tokenizer: PreTrainedTokenizerBase, prompt: Prompt, response: str, config: TokenConfig
 ) -> tuple[Ids, bool]:
-    """Ids of a response, (t,) with t >= 1, and whether its end was cut; a cut one has no end token.
+    """Ids of a response, (t,) with t >= 1, and whether its end was cut; a cut one has no end token."""
+    ids = _ids(tokenizer, [response_text(tokenizer, prompt, response, config)])[0]
+    return _fit_response(ids, [end_token(tokenizer)] if config.end else [], config)
 
-    It begins as the prompt's shape asks: after a template's turn without leading space, after `Assistant:` with one,
-    after plain text as it stands.
-    """
-    if uses_template(tokenizer, config):
-        response = response.lstrip()
-    elif not isinstance(prompt, str):
-        response = " " + response.lstrip()
-    ids = _ids(tokenizer, response)
-    if config.end:
-        ids = [*ids, end_token(tokenizer)]
+
+def _fit_prompt(front: list[int], body: list[int], config: TokenConfig, room: int | None) -> tuple[Ids, bool]:
+    if not front and not body:
+        raise DataError("A prompt came out as no token at all; give one with visible text.")
+    allowed = max(1, config.max_prompt if room is None else min(config.max_prompt, room))
+    if len(front) + len(body) <= allowed:
+        return np.array(front + body, dtype=np.int64), False
+    front = front[: allowed - 1]
+    return np.array(front + body[len(body) - (allowed - len(front)) :], dtype=np.int64), True
+
+
+def _fit_response(body: list[int], end: list[int], config: TokenConfig) -> tuple[Ids, bool]:
+    if not body:
+        raise DataError("A response came out as no token at all; give one with visible text.")
+    ids = body + end
     return np.array(ids[: config.max_response], dtype=np.int64), len(ids) > config.max_response
 
 
@@ -234,7 +243,7 @@ def tokenise(
 
     `context` is how many positions the model has for prompt and response together (its own, less virtual tokens):
     prompts are cut further where a list's longest response needs the room. Raises ConfigError where the context leaves
-    none, or the tokenizer has no token to end with.
+    none, or the tokenizer has no token to end with; DataError where a text has no token.
     """
     config = config or TokenConfig()
     if context is not None and context <= config.max_response:
@@ -243,13 +252,16 @@ def tokenise(
             f"{context}; set max_response to {max(2, context // 2)} or less, or take a model with a longer context."
         )
     pad, note = pad_token(tokenizer)
-    end_token(tokenizer)
+    front, end = _front(tokenizer, config), [end_token(tokenizer)] if config.end else []
+    lists = list(zip(preferences.prompts, preferences.responses, strict=True))
+    bodies = _ids(tokenizer, [prompt_text(tokenizer, prompt, config) for prompt, _ in lists])
+    written = iter(_ids(tokenizer, [response_text(tokenizer, p, text, config) for p, texts in lists for text in texts]))
     counts = {"prompts": 0, "responses": 0, "responses_alike": 0}
     prompts, responses = [], []
-    for prompt, texts in zip(preferences.prompts, preferences.responses, strict=True):
-        answers = [encode_response(tokenizer, prompt, text, config) for text in texts]
+    for (_, texts), body in zip(lists, bodies, strict=True):
+        answers = [_fit_response(next(written), end, config) for _ in texts]
         longest = max(len(ids) for ids, _ in answers)
-        ids, cut = encode_prompt(tokenizer, prompt, config, room=None if context is None else context - longest)
+        ids, cut = _fit_prompt(front, body, config, None if context is None else context - longest)
         prompts.append(ids)
         responses.append(tuple(answer for answer, _ in answers))
         counts["prompts"] += cut
@@ -283,13 +295,15 @@ def _cut_notes(counts: dict[str, int], lists: int, responses: int, config: Token
     return notes
 
 
-def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+def _ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    return [list(ids) for ids in tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]]
 
 
-def _front(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The special tokens the tokenizer puts before a text."""
-    probe = _ids(tokenizer, "a")
+def _front(tokenizer: PreTrainedTokenizerBase, config: TokenConfig) -> list[int]:
+    """The special tokens the tokenizer puts before a text; none where a chat template writes its own."""
+    if uses_template(tokenizer, config):
+        return []
+    probe = _ids(tokenizer, ["a"])[0]
     whole = list(tokenizer("a")["input_ids"])
     starts = (i for i in range(len(whole) - len(probe) + 1) if whole[i : i + len(probe)] == probe)
     return whole[: next(starts, 0)]
