@@ -71,7 +71,9 @@ class Followed:
         for j in range(len(self.objectives)):
             drawn = np.stack([bootstrap_means(self.scores[i, :, j : j + 1], counts)[:, 0] for i in range(self._p)], 1)
             each = [spearman(self.weights[:, j], row) for row in drawn]
-            found.append([spearman(self.weights[:, j], self.means[:-1, j]), *np.nanpercentile(each, [2.5, 97.5])])
+            known = [v for v in each if not math.isnan(v)]  # undefined where all w have the same mean
+            low, high = np.percentile(known, [2.5, 97.5]) if known else (math.nan, math.nan)
+            found.append([spearman(self.weights[:, j], self.means[:-1, j]), low, high])
         return np.array(found)
 
     @property
