@@ -83,8 +83,8 @@ class ParetoFront:
         scale: c of eq. (15).
         k: NDCG cut-off.
         split: which split was measured.
-        ndcg: (p, 1 + m) values of `metric`, main first: mean NDCG@k; or minus the test cross-entropies, after minus the
-            inter-quartile range of the log-likelihood's change from the base.
+        ndcg: (p, 1 + m) values of `metric`, main first: mean NDCG@k; or minus the cross-entropies, after minus the mean
+            absolute change of the responses' log-likelihood from the base.
         cross_entropy: (p, m) at the training beta, or None where a method has no residual.
         models, parameters, seconds: what the whole curve cost; 0 where nothing was trained.
         run: name of the run folder it came from.

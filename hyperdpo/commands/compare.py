@@ -17,8 +17,10 @@ from hyperdpo.commands.shared import (
     RunPath,
     fronts_table,
     label_kind,
+    measure_of,
     without_nan,
 )
+from hyperdpo.commands.text import text_info
 from hyperdpo.errors import ConfigError, RunError
 from hyperdpo.tables import facts, table
 
@@ -71,7 +73,7 @@ class Compare:
     @staticmethod
     def _text(first: ParetoFront, rows: Sequence[dict[str, Any]], notes: Sequence[str]) -> str:
         head = f"{', '.join(first.objectives)}; split {first.split}, c = {first.scale:g}, data {first.data[:12]}"
-        headers = ["run", "front", "hypervolume", f"{first.main} NDCG@{first.k} mean", "std", "sparsity", "seconds"]
+        headers = ["run", "front", "hypervolume", measure_of(first), "std", "sparsity", "seconds"]
         headers += ["base s", "parameters", "models", "points", "first / this", "p first is better"]
         shown = []
         for r in rows:
@@ -202,6 +204,8 @@ class Info:
         from hyperdpo.runs import RunFolder
 
         folder = RunFolder(self.run)
+        if folder.config["kind"] == "text":
+            return text_info(folder)
         config, fronts = folder.config, folder.fronts()
         task = config["task"]
         summary = [

@@ -49,6 +49,7 @@ class Evaluate:
     k: Annotated[int | None, flag("NDCG cut-off.", "INT", "the run's, 10 unless trained otherwise")] = None
     out: Annotated[Path | None, flag("Also write the fronts to this file.", "front.json")] = None
     baseline: Annotated[tuple[Path, ...], arg(metavar="RUN", help="Other runs of the same objectives.")] = ()
+    follow: Annotated[int, arg(help="Text: also sample so many texts at each weight and score them.")] = 0
     save: Annotated[bool, arg(help="Keep these fronts in the run folder.", help_behavior_hint="")] = False
     device: Device = "auto"
     json: Json = False
@@ -63,6 +64,8 @@ class Evaluate:
         check_scale(self.scale)
         if RunFolder(self.run).config["kind"] == "text":
             return evaluate_text(self)
+        if self.follow:
+            raise ConfigError("--follow samples texts: it is for text runs.")
         _check_k(self.k)
         run = RankRun(self.run)
         others = [RankRun(path) for path in self.baseline]

@@ -74,9 +74,13 @@ def label_kind(objective: Objective) -> str:
     return ", ".join(words)
 
 
+def measure_of(front: ParetoFront) -> str:
+    """What a front's main score is."""
+    return f"{front.main}, nats, mean" if front.metric == "cross-entropy" else f"{front.main} NDCG@{front.k} mean"
+
+
 def fronts_table(fronts: Sequence[ParetoFront]) -> str:
-    k = fronts[0].k
-    headers = ["front", "hypervolume", f"{fronts[0].main} NDCG@{k} mean", "std", "sparsity", "points", "models"]
+    headers = ["front", "hypervolume", measure_of(fronts[0]), "std", "sparsity", "points", "models"]
     rows = [
         [f.name, f"{f.hypervolume:.5f}", f.main_mean, f.main_std, f"{f.sparsity:.6f}", len(f.ndcg), f.models]
         for f in fronts

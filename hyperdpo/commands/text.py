@@ -19,16 +19,19 @@ from hyperdpo.commands.shared import (
     flag,
     fronts_table,
     given,
+    label_kind,
     without_nan,
 )
 from hyperdpo.commands.train import FitFlags, RunLog
 from hyperdpo.errors import ConfigError, DataError, Interrupted
-from hyperdpo.tables import table
+from hyperdpo.tables import facts, table
 
 if TYPE_CHECKING:
     from hyperdpo.commands.measure import Evaluate
     from hyperdpo.front import ParetoFront
+    from hyperdpo.runs import RunFolder
     from hyperdpo.text.data import Preferences
+    from hyperdpo.text.follow import Followed
     from hyperdpo.text.run import TextRun
     from hyperdpo.text.train import TextConfig
 
@@ -198,6 +201,43 @@ def dry_run(model: str, preferences: Preferences, config: TextConfig) -> Answer:
     return Answer(found.to_dict(), found.text())
 
 
+def text_info(folder: RunFolder) -> Answer:
+    """`hyperdpo info` of a text run."""
+    from hyperdpo.objectives import Objective
+
+    config, fronts = folder.config, folder.fronts()
+    base, data, prompt = config["base"], config["data"], config["prompt"]
+    lists = ", ".join(f"{count:,} {split}" for split, count in data["lists"].items())
+    objectives = [Objective.from_dict(o) for o in config["task"]["objectives"]]
+    document = {
+        "run": str(folder.path),
+        **{k: v for k, v in config.items() if k not in ("version", "history")},
+        "fronts": [{key: f.to_dict()[key] for key in ("name", "method", "split", "hypervolume")} for f in fronts],
+    }
+    text = facts(
+        [
+            ("run", folder.path),
+            ("method", config["method"]["method"]),
+            ("objectives", "\n".join(f"{o.name} ({label_kind(o)})" for o in objectives)),
+            ("beta", ", ".join(f"{b:g}" for b in config["beta"])),
+            ("base", f"{base['name']} ({base['architecture']}, {base['parameters']:,} parameters)"),
+            ("prefix", f"{prompt['tokens']} tokens, mask of rank {prompt['rank']}"),
+            (
+                "LoRA",
+                f"rank {prompt['lora_rank']}, alpha {prompt['lora_alpha']:g}, {', '.join(prompt['lora_targets'])}",
+            ),
+            ("parameters", f"{config['parameters']:,} in {config['models']} model{'s' * (config['models'] > 1)}"),
+            (
+                "training",
+                f"{config['seconds']:.1f} s on {config['device']}, base scores {config['base_seconds']:.1f} s",
+            ),
+            ("data", f"{data['name']} ({lists} prompts)"),
+            ("seed", str(config["seed"])),
+        ]
+    )
+    return Answer(without_nan(document), f"{text}\n\n{fronts_table(fronts)}")
+
+
 @dataclass(frozen=True)
 class Generate:
     """Answer a prompt at one w and c, beside the base model; or a strip of answers over all trade-offs."""
@@ -308,10 +348,20 @@ class Sample:
         source = open_any(self.model, weights=self.weights, device=str(device_of(self.device)))
         with Bar(shown=not self.json) as bar:
             found = sample_lists(source, prompts, n=self.n, sampling=sampling, tick=lambda d, t: bar("sampling", d, t))
-        write_lists(self.out, prompts, found)
-        count = sum(map(len, found))
-        document = {"out": str(self.out), "prompts": len(prompts), "responses": count, "sampling": asdict(sampling)}
-        return Answer(document, f"{count:,} responses to {len(prompts):,} prompts in {self.out}")
+        if not found.kept:
+            raise DataError("No prompt got two different responses; raise --temperature or --max-new-tokens.")
+        write_lists(self.out, [prompts[i] for i in found.kept], found.responses)
+        count = sum(map(len, found.responses))
+        document = {
+            "out": str(self.out),
+            "prompts": len(found.kept),
+            "responses": count,
+            "given_up": found.given_up,
+            "prompts_left_out": len(prompts) - len(found.kept),
+            "sampling": asdict(sampling),
+        }
+        lost = f"; {found.given_up:,} draws were empty or repeated and given up" if found.given_up else ""
+        return Answer(document, f"{count:,} responses to {len(found.kept):,} prompts in {self.out}{lost}")
 
 
 def run_data(run: TextRun, files: Sequence[str], limit: int | None = None) -> Preferences:
@@ -368,10 +418,27 @@ def evaluate_text(command: Evaluate) -> Answer:
         "floor": _named(run.names, summary.floor.tolist()),
         "accuracy": accuracies(fronts, summary),
     }
+    text = _text(run, summary, fronts, command, len(part))
+    if command.follow:
+        found = followed(run, part, command)
+        about["follow"] = found.to_dict()
+        text += f"\n\n{found.text()}"
     document = without_nan({**about, "fronts": [front.to_dict() for front in fronts]})
     if command.out is not None:
         write_json(command.out, document)
-    return Answer(document, _text(run, summary, fronts, command, len(part)))
+    return Answer(document, text)
+
+
+def followed(run: TextRun, part: Preferences, command: Evaluate) -> Followed:
+    """`command.follow` texts at each w, on the split's prompts, several a prompt where there are fewer."""
+    from hyperdpo.text.follow import follow
+
+    if command.follow < 2:
+        raise ConfigError(f"--follow is 2 texts a weight or more; got {command.follow}.")
+    distinct = list(dict.fromkeys(part.prompts))
+    prompts = [distinct[i % len(distinct)] for i in range(command.follow)]
+    with Bar(shown=not command.json) as bar:
+        return follow(run, prompts, points=command.points, tick=bar)
 
 
 def _refuse_rank_flags(command: Evaluate) -> None:
@@ -412,9 +479,10 @@ def _text(run: TextRun, summary: Any, fronts: Sequence[ParetoFront], command: Ev
         for i in range(len(front.ndcg)):
             found = intervals(-front.per_query[i, :, 1:], counts)
             shown = [f"{x.mean:.4f} [{x.low:.4f}, {x.high:.4f}]" for x in found]
-            correct = [f"{v:.3f}" for v in summary.from_residuals(front.residuals[i]).accuracy]
+            at_point = summary.from_residuals(front.residuals[i])
+            correct = [f"{v:.3f}" for v in at_point.accuracy]
             at = ", ".join(f"{v:.2f}" for v in front.weights[i]) or "-"
-            rows.append([at, *shown, *correct, f"{-front.ndcg[i, 0]:.2f}"])
+            rows.append([at, *shown, *correct, f"{at_point.spread:.2f}"])
         headers = [f"w ({', '.join(front.objectives)})", *front.objectives]
         headers += [f"{name}, accuracy" for name in front.objectives] + ["IQR, nats"]
         parts.append(f"{front.name}: test cross-entropy with 95 % bootstrap intervals\n{table(headers, rows)}")

@@ -14,7 +14,7 @@ def text_card(name: str, config: dict[str, Any], fronts: Sequence[ParetoFront], 
     base, data, objectives = config["base"], config["data"], config["objectives"]
     lists = ", ".join(f"{count:,} {split}" for split, count in data["lists"].items())
     sizes = table(
-        ["front", "hypervolume", *(f"{o}, best" for o in objectives), "change from base (IQR, nats)", "models"],
+        ["front", "hypervolume", *(f"{o}, best" for o in objectives), "change from base, nats", "models"],
         [
             [
                 f.name,

@@ -21,7 +21,7 @@ from hyperdpo.text.run import TextRun
 from hyperdpo.text.tokens import TextBatch, TextBatches, TokenLists, tokenise
 from hyperdpo.weights import grid
 
-MAIN = "closeness"  # minus the inter-quartile range of the log-likelihood's change from the base
+MAIN = "closeness"  # minus the mean absolute change of the responses' log-likelihood from the base, in nats
 BATCH = 16
 METHOD_NAMES = {"hyperdpo": "HyperDPO", "dpo-ls": "DPO-LS", "dpo-soup": "DPO Soup", "mo-dpo": "MO-DPO"}
 
@@ -144,6 +144,11 @@ class TextTable:
             flat.numpy(),
         )
 
+    def closeness(self, residuals: np.ndarray) -> np.ndarray:
+        """(q,) minus the mean absolute residual of each list, in nats: 0 is the base."""
+        flat = torch.as_tensor(residuals, dtype=torch.float32).abs()
+        return np.array([-float(row.mean()) for row in self.lists.per_list(flat)])
+
     def base(self) -> Measured:
         """The untouched base: delta is 0 everywhere."""
         return self.from_residuals(np.zeros(self.lists.items))
@@ -161,8 +166,9 @@ def _correct(delta: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
 def measured_front(table: TextTable, found: Sequence[Measured], weights: np.ndarray, **fields: Any) -> ParetoFront:
     """A front of minus cross-entropies from what was measured at each of `weights` (p, m) or (p, 0)."""
     entropies = np.stack([x.cross_entropy for x in found])
-    values = np.column_stack([[-x.spread for x in found], -entropies])
-    per_query = np.stack([np.column_stack([np.full(len(table), np.nan), -x.losses]) for x in found])
+    near = np.stack([table.closeness(x.residuals) for x in found])
+    values = np.column_stack([near.mean(1), -entropies])
+    per_query = np.stack([np.column_stack([row, -x.losses]) for row, x in zip(near, found, strict=True)])
     if np.isnan(entropies).any():
         raise DataError("An objective has no informative list in this split; give more prompts or leave it out.")
     return ParetoFront(

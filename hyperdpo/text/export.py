@@ -21,6 +21,10 @@ from hyperdpo.files import write_json
 from hyperdpo.text.run import TextRun
 
 FORMATS = ("peft", "merged")
+COUNTED = """
+PEFT takes no position ids beside a prompt: in a left-padded batch it counts pads as positions. Answer prompts of one
+length together, or one at a time; `--format merged` has no such limit.
+"""
 LOADER = """import torch, transformers
 from safetensors.torch import load_file
 tokenizer = transformers.AutoTokenizer.from_pretrained("base")
@@ -117,6 +121,7 @@ def _card(run: TextRun, weights: Tensor, kind: str) -> str:
     else:
         use = LOADER
     kept = "a PEFT adapter, `adapter`" if kind == "peft" else "one tensor, `prefix.safetensors`"
+    note = COUNTED if kind == "peft" else ""
     return f"""# {run.name} at {at}
 
 One trade-off of a model trained by HyperDPO on {run.config["base"]["name"]}: w = ({at}), c = 1. LoRA is merged into
@@ -125,4 +130,4 @@ One trade-off of a model trained by HyperDPO on {run.config["base"]["name"]}: w 
 ```python
 {use}
 ```
-"""
+{note}"""

@@ -17,6 +17,7 @@ from hyperdpo.text.run import TextRun
 from hyperdpo.text.tokens import TokenConfig
 
 ROWS = 64  # answers made side by side
+TRIES = 4
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,18 @@ def open_any(name: str, *, weights: str | None = None, device: str = "cpu") -> S
     return Source(TextModel(backbone, 1, conditioned=False).to(device).eval(), tokenizer, None)
 
 
+@dataclass(frozen=True)
+class Sampled:
+    """Lists of different, non-empty responses, and how many draws were empty or repeated and given up.
+
+    `kept` are the numbers of the prompts that have two responses or more.
+    """
+
+    kept: tuple[int, ...]
+    responses: tuple[tuple[str, ...], ...]
+    given_up: int
+
+
 def sample_lists(
     source: Source,
     prompts: Sequence[Prompt],
@@ -53,18 +66,30 @@ def sample_lists(
     n: int,
     sampling: Sampling,
     tick: Callable[[int, int], None] = lambda done, total: None,
-) -> list[list[str]]:
+) -> Sampled:
     """`n` responses to every prompt, whose draws depend on the seed, the prompt's place and their own alone.
 
-    Raises ConfigError for n below 1, DataError for a prompt that does not fit.
+    An empty or repeated response is drawn again, at most `TRIES` times. Raises ConfigError for n below 2, DataError for
+    a prompt that does not fit.
     """
-    if n < 1:
-        raise ConfigError(f"n is 1 response or more a prompt; got {n}.")
-    rows = [
-        Row(prompt_ids(source.tokenizer, prompt, source.tokens, source.room), source.weights, stream=i * n + j)
-        for i, prompt in enumerate(prompts)
-        for j in range(n)
-    ]
+    if n < 2:
+        raise ConfigError(f"A list has 2 responses or more; got --n {n}.")
+    ids = [prompt_ids(source.tokenizer, prompt, source.tokens, source.room) for prompt in prompts]
+    found: list[list[str]] = [[] for _ in prompts]
+    total = len(prompts) * n
+    for attempt in range(TRIES):
+        wanted = [(i, j) for i in range(len(prompts)) for j in range(len(found[i]), n)]
+        rows = [Row(ids[i], source.weights, stream=(attempt * len(prompts) + i) * n + j) for i, j in wanted]
+        for (i, _), text in zip(wanted, _texts(source, rows, sampling, tick, total), strict=True):
+            if text.strip() and text not in found[i]:
+                found[i].append(text)
+    kept = tuple(i for i, texts in enumerate(found) if len(texts) > 1)
+    return Sampled(kept, tuple(tuple(found[i]) for i in kept), total - sum(len(found[i]) for i in kept))
+
+
+def _texts(
+    source: Source, rows: Sequence[Row], sampling: Sampling, tick: Callable[[int, int], None], total: int
+) -> list[str]:
     texts = [""] * len(rows)
     order = sorted(range(len(rows)), key=lambda i: len(rows[i].ids))  # alike lengths side by side: fewer pads
     for start in range(0, len(order), ROWS):
@@ -72,5 +97,5 @@ def sample_lists(
         *_, last = generate(source.model, source.tokenizer, [rows[i] for i in chosen], sampling)
         for i, answer in zip(chosen, last, strict=True):
             texts[i] = answer.text
-        tick(min(start + ROWS, len(order)), len(order))
-    return [texts[i : i + n] for i in range(0, len(texts), n)]
+        tick(total - len(rows) + min(start + ROWS, len(order)), total)
+    return texts

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -92,7 +94,7 @@ def test_draws_stay_inside_the_nucleus_and_follow_its_probabilities(
 def test_answers_stream_and_end(run: TextRun) -> None:
     seen = [[a.text for a in step] for step in stream(run, "Story 3:", [None, torch.tensor([0.5, 0.5])])]
     assert len(seen) > 1
-    assert all(later[0].startswith(earlier[0].rstrip("\ufffd")) for earlier, later in zip(seen, seen[1:], strict=False))
+    assert all(later[0].startswith(earlier[0].rstrip("\ufffd")) for earlier, later in itertools.pairwise(seen))
     last = answers(run, "Story 3:", [None, torch.tensor([0.5, 0.5])])
     assert [a.text for a in last] == seen[-1]
     assert {a.ended for a in last} <= {"stop", "length", "context"}

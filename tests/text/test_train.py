@@ -74,14 +74,14 @@ def test_the_same_seed_twice_gives_the_same_bytes(model_folder: Path, run: TextR
 
 
 def test_resumed_equals_uninterrupted(model_folder: Path, run: TextRun, tmp_path: Path) -> None:
-    class Enough(Exception):
+    class EnoughError(Exception):
         pass
 
     def stop(what: str, done: int, total: int, loss: float) -> None:
         if what == "model 1" and done == 4:
-            raise Enough
+            raise EnoughError
 
-    with pytest.raises(Enough):
+    with pytest.raises(EnoughError):
         trained(model_folder, tmp_path / "run", tick=stop)
     with pytest.raises(RunError, match="--resume"):
         trained(model_folder, tmp_path / "run")
