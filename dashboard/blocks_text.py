@@ -9,7 +9,7 @@ from html import escape
 from dashboard import charts, words_text
 from dashboard.blocks import row, seconds, swatch, table
 from dashboard.readings import Curve, TextReading
-from dashboard.words import number
+from dashboard.words import number, signed
 
 
 def plain(text: str) -> str:
@@ -21,7 +21,7 @@ def answers(
     prompt: str,
     told: Sequence[tuple[str, str, str, Sequence[float], bool]],
     names: Sequence[str],
-    units: Sequence[str],
+    measures: Sequence[tuple[str, str]],
 ) -> str:
     """Answers side by side, the base last.
 
@@ -35,7 +35,7 @@ def answers(
         cards.append(
             f'<article class="hx-answer" aria-busy="{str(growing).lower()}"><h3>{escape(head)}</h3>'
             f'<p class="hx-told"><span class="hx-quiet">{plain(prompt)}</span>{plain(text)}{_caret(growing)}</p>'
-            f"{_ended(ended)}{scores_line(scores, names, units, beside)}</article>"
+            f"{_ended(ended)}{scores_line(scores, names, measures, beside)}</article>"
         )
     return f'<div class="hx-answers">{"".join(cards)}</div>'
 
@@ -49,7 +49,9 @@ def _ended(ended: str) -> str:
     return f'<p class="hx-small">… {said}</p>' if said else ""
 
 
-def scores_line(scores: Sequence[float], names: Sequence[str], units: Sequence[str], base: Sequence[float] = ()) -> str:
+def scores_line(
+    scores: Sequence[float], names: Sequence[str], measures: Sequence[tuple[str, str]], base: Sequence[float] = ()
+) -> str:
     """What was measured on one text, a mark and a figure an objective; an arrow where it beats the base's text."""
     if not scores:
         return '<p class="hx-scores">&nbsp;</p>'
@@ -57,7 +59,7 @@ def scores_line(scores: Sequence[float], names: Sequence[str], units: Sequence[s
     for j, (name, value) in enumerate(zip(names, scores, strict=True)):
         if not math.isfinite(value):
             continue
-        unit = f' title="{escape(units[j])}"' if units[j] else ""
+        about, unit = measures[j]
         arrow = ""
         if base and math.isfinite(base[j]) and abs(value - base[j]) > 5e-3:
             word, sign = ("more", "▲") if value > base[j] else ("less", "▼")
@@ -66,7 +68,8 @@ def scores_line(scores: Sequence[float], names: Sequence[str], units: Sequence[s
                 f'<span class="hx-sr"> {word} than the base</span></span>'
             )
         out.append(
-            f'<span class="hx-score"{unit}>{_dot(j)}{escape(name)} <b>{words_text.measure(value)}</b>{arrow}</span>'
+            f'<span class="hx-score" title="{escape(about)}">{_dot(j)}{escape(name)} '
+            f"<b>{escape(words_text.measure(value, unit))}</b>{arrow}</span>"
         )
     return f'<p class="hx-scores">{"".join(out) or "No scorer knows these objectives."}</p>'
 
@@ -79,7 +82,7 @@ def strip(
     weights: Sequence[Sequence[float]],
     told: Sequence[tuple[str, Sequence[float], bool]],
     names: Sequence[str],
-    units: Sequence[str],
+    measures: Sequence[tuple[str, str]],
     here: int | None,
 ) -> str:
     """The same prompt at every weight of the strip, one row each; `here` is the row of the sliders' own weights."""
@@ -91,20 +94,19 @@ def strip(
         said = ", ".join(f"{n} {100 * v:.0f} %" for n, v in zip(names, w, strict=True) if v >= 0.005)
         mark = ' aria-current="true"' if i == here else ""
         rows.append(
-            f'<li class="hx-row"{mark}><div><div class="hx-shares" aria-hidden="true">{shares}</div>'
+            f'<div class="hx-row" role="listitem"{mark}><div><div class="hx-shares" aria-hidden="true">{shares}</div>'
             f'<div class="hx-small">{escape(said)}</div></div>'
-            f'<div><p class="hx-told">{plain(text)}{_caret(growing)}</p>{scores_line(scores, names, units)}</div></li>'
+            f'<div><p class="hx-told">{plain(text.strip())}{_caret(growing)}</p>{scores_line(scores, names, measures)}</div></div>'
         )
-    return f'<ol class="hx-strip11" aria-label="The same prompt at {len(rows)} weights">{"".join(rows)}</ol>'
+    label = f"The same prompt at {len(rows)} weights"
+    return f'<div class="hx-strip11" role="list" aria-label="{label}">{"".join(rows)}</div>'
 
 
 def entropy_strip(reading: TextReading, names: Sequence[str]) -> str:
     """One card an objective: cross-entropy, its change from chance, and the interval or that there is none."""
     cards = []
     for j, name in enumerate(names):
-        change, said, measurable = words_text.change_words(reading, j)
-        better = reading.change[j].mean < 0
-        kind = "same" if not measurable else "up" if better else "down"
+        change, said, kind = words_text.change_words(reading, j)
         sign = {"up": "▲", "down": "▼"}.get(kind, "")
         arrow = f'<span class="hx-arrow" aria-hidden="true">{sign}</span>' if sign else ""
         cards.append(
@@ -129,7 +131,7 @@ def fronts(curves: Sequence[Curve], names: Sequence[str], scale: float) -> str:
         best = [""] * len(names) if front.cross_entropy is None else [number(v) for v in front.cross_entropy.min(0)]
         cells = [
             number(front.hypervolume, 4),
-            "" if base else number(front.hypervolume - chance, 4),
+            "" if base else signed(front.hypervolume - chance, 4),
             *best,
             f"{front.models:,}" if front.models else "",
             seconds(front.seconds) if front.seconds else "",

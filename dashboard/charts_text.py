@@ -164,7 +164,6 @@ def _cross(live: TextReading, i: int, colour: str) -> dict[str, Any]:
 
 def strip_figure(
     names: Sequence[str],
-    units: Sequence[str],
     weights: Sequence[Sequence[float]],
     scores: Sequence[Sequence[float]],
     base: Sequence[float] | None,
@@ -174,7 +173,7 @@ def strip_figure(
     """What was measured on each text of the strip, one row an objective, from "only x" to "only y".
 
     Args:
-        names: the m objectives; those without a measure are left out. units: of their measures.
+        names: the m objectives; those without a measure are left out.
         weights: (p, m). scores: (p, m), NaN where nothing was measured. base: (m,) measured on the base's text.
     """
     values = np.array([list(s) for s in scores], dtype=float).reshape(len(scores), len(names))

@@ -84,8 +84,8 @@ RANKING = Seat()
 def current(seat: Seat = RANKING) -> PanelState:
     """The panel's state as the session keeps it."""
     s, key = st.session_state, seat.key
-    rest = (s.get(key(k), v) for k, v in ((Key.LOCKED, ()), (Key.PIN, None), (Key.EPOCH, 0), (Key.ACK, 0)))
-    return PanelState(s[key(Key.CHOICE)], *rest, low=seat.low)
+    locked, pin = s.get(key(Key.LOCKED), ()), s.get(key(Key.PIN))
+    return PanelState(s[key(Key.CHOICE)], locked, pin, s.get(key(Key.EPOCH), 0), s.get(key(Key.ACK), 0), seat.low)
 
 
 def keep(state: PanelState, seat: Seat = RANKING) -> None:

@@ -191,9 +191,10 @@ class TextLive:
         """The objectives, measured on one text; NaN where no scorer has that name."""
         return tuple(float(s([text])[0]) if s is not None else float("nan") for s in self.scorers)
 
-    def unit(self, j: int) -> str:
-        """Of objective j's measure; empty where there is none."""
-        return str(getattr(self.scorers[j], "unit", ""))
+    @property
+    def measures(self) -> list[tuple[str, str]]:
+        """What each objective's scorer measures, and its unit; empty where there is none."""
+        return [(str(getattr(s, "description", "")), str(getattr(s, "unit", ""))) for s in self.scorers]
 
     def writing(self, by: int) -> None:
         """Count who writes now: measuring waits for them."""
@@ -477,7 +478,8 @@ class Lists:
                         break
                     number = len(self._found(weights))
                     residuals = self._chunk(number, weights)
-                    self.live.residuals.get((id(self), weights), list).append(residuals)
+                    kept: list[np.ndarray] = self.live.residuals.get((id(self), weights), list)
+                    kept.append(residuals)
             except Exception:
                 logging.getLogger(__name__).exception("cross-entropy could not be measured")
                 self._wanted = None

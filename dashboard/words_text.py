@@ -35,21 +35,26 @@ def _seen(sign: str) -> str:
     return f"\u27e8U+{code:04X}\u27e9"
 
 
-def measure(value: float) -> str:
-    """A score of one text."""
+def measure(value: float, unit: str = "") -> str:
+    """A score of one text; a unit that begins with a minus counts what there is less of."""
     if not math.isfinite(value):
         return "–"
+    if unit.startswith("-"):
+        return f"{abs(value):.1f} {unit[1:]}"
     return signed(value, 2).lstrip("+") if abs(value) < 10 else signed(value, 1).lstrip("+")
 
 
-def change_words(reading: TextReading, j: int) -> tuple[str, str, bool]:
-    """Objective j: the change from chance, its interval or a verdict, and whether it is measurable."""
+def change_words(reading: TextReading, j: int) -> tuple[str, str, str]:
+    """Objective j beside chance: in words, the change with its interval, and `up`, `down` or `same`."""
     change = reading.change[j]
     if not math.isfinite(change.mean):
-        return "–", "no list says anything about it yet", False
-    spread = f"95 %: {signed(change.low, 3)} to {signed(change.high, 3)}"
-    measurable = change.high < 0 or change.low > 0
-    return f"{signed(change.mean, 3)} nats", spread if measurable else SAME, measurable
+        return "–", "no list says anything about it yet", "same"
+    spread = f"change {signed(change.mean, 3)} nats, 95 %: {signed(change.low, 3)} to {signed(change.high, 3)}"
+    if change.high < 0:
+        return f"{-change.mean:.3f} better", spread, "up"
+    if change.low > 0:
+        return f"{change.mean:.3f} worse", spread, "down"
+    return SAME, spread, "same"
 
 
 def progress(reading: TextReading | None, total: int) -> str:

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 SEAT = panel.Seat(".text", LOWEST_TEXT_SCALE, said.EXTRAPOLATION, pins=False)
 STREAM_MS, LOAD_MS, MEASURE_MS = 90, 300, 350
 QUICK_SECONDS = 0.1
+RANGE_SCALES = (0.7, 1.0, 3.0)  # the axes are made to hold the fronts at these
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +56,7 @@ class Scene:
 
     saved: Saved
     job: Prepared[TextLive]
+    ready: bool
     sidebar: Any
 
 
@@ -76,7 +78,7 @@ def render() -> None:
         with machine:
             _machine(job)
         with st.container(key="live"):
-            _live(Scene(saved, job, sidebar))
+            _live(Scene(saved, job, job.live is not None, sidebar))
         if len(saved.objectives) > 2:
             _axes(saved.objectives)
         _write_url()
@@ -309,17 +311,17 @@ def _texts(scene: Scene) -> None:
     """The answers and the strip, as far as they are written."""
     with friendly():
         saved, model, names = scene.saved, scene.job.live, scene.saved.objectives
-        if model is None:
+        if model is None or not scene.ready:
             _loading(scene)
             return
         writing = _wish(saved, model)
-        asks, units = writing.wish.stages[0], [model.unit(j) for j in range(len(names))]
+        asks, measures = writing.wish.stages[0], model.measures
         heads = (f"With these sliders{_scale_words()}", "Base model")
         found = [writing.text(a) for a in asks]
         rows = [
             (h, t.text, t.ended, t.scores, writing.running and not t.ended) for h, t in zip(heads, found, strict=True)
         ]
-        st.html(blocks_text.answers(asks[0].prompt, rows, names, units))
+        st.html(blocks_text.answers(asks[0].prompt, rows, names, measures))
         for line in writing.failure:
             st.error(_plain_markdown(line))
         remark = model.nearest(panel.current(SEAT).choice.weights)[1] or model.note
@@ -331,7 +333,7 @@ def _texts(scene: Scene) -> None:
             elif writing.stopped:
                 st.caption("Stopped. Write begins again.")
         if len(writing.wish.stages) > 1:
-            _strip(writing, names, units)
+            _strip(writing, names, model)
         ticker.show("text.tick", on=writing.running, milliseconds=STREAM_MS)
 
 
@@ -360,7 +362,7 @@ def _loading(scene: Scene) -> None:
     ticker.show("text.loading", on=True, milliseconds=LOAD_MS)
 
 
-def _strip(writing: Writing, names: tuple[str, ...], units: list[str]) -> None:
+def _strip(writing: Writing, names: tuple[str, ...], model: TextLive) -> None:
     asks = writing.wish.stages[1]
     weights = [a.weights or () for a in asks]
     found = [writing.text(a) for a in asks]
@@ -369,7 +371,7 @@ def _strip(writing: Writing, names: tuple[str, ...], units: list[str]) -> None:
     here = int(np.argmin(far)) if min(far) < 0.051 else None
     begun = any(t.text or t.ended for t in found)
     rows = [(t.text, t.scores, writing.running and begun and not t.ended) for t in found]
-    st.html(blocks_text.strip(weights, rows, names, units, here))
+    st.html(blocks_text.strip(weights, rows, names, model.measures, here))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -398,7 +400,7 @@ def look_up(saved: Saved, lists: Lists | None) -> Front:
     told, choice = _telling(), panel.current(SEAT).choice
     curves = lists.curves(choice.scale) if lists else store.saved_curves(saved)
     reading = lists.reading(choice) if lists else None
-    wide = [c for s in (LOWEST_TEXT_SCALE, 1.0, 3.0) for c in lists.curves(s)] if lists else list(curves)
+    wide = [c for s in RANGE_SCALES for c in lists.curves(s)] if lists else list(curves)
     ranges = charts_text.entropy_ranges(wide)
     view = f"{saved.entry.label}|{told.x}|{told.y}"
     return Front(curves, reading, ranges, told.x, told.y, choice.scale if lists else 1.0, view)
@@ -548,9 +550,8 @@ def strip_figure(saved: Saved, model: TextLive | None) -> charts.Figure:
     missing = (float("nan"),) * len(names)
     scores = [writing.text(a).scores or missing for a in asks]
     base = writing.text(writing.wish.stages[0][-1]).scores or None
-    units = [model.unit(j) for j in range(len(names))]
     ends = (told.x, told.y) if model.run.trained is None else (told.x, told.x)
-    return charts_text.strip_figure(names, units, [a.weights or () for a in asks], scores, base, *ends)
+    return charts_text.strip_figure(names, [a.weights or () for a in asks], scores, base, *ends)
 
 
 def _adapter(saved: Saved, job: Prepared[TextLive]) -> None:
