@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from text_helpers import tiny_model, tiny_tokenizer
 
 from hyperdpo.text.data import load_preferences, write_lists
 from hyperdpo.text.scorers import SCORERS
 from hyperdpo.text.tokens import TokenConfig
 from hyperdpo.text.train import TextConfig, train
 from hyperdpo.training import FitConfig
+from tests.text_helpers import tiny_model, tiny_tokenizer
 
 CONFIG = TextConfig(
     fit=FitConfig(epochs=2, batch_size=8, learning_rate=5e-3), tokens=TokenConfig(max_prompt=40, max_response=56)
