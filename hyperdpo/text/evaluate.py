@@ -253,7 +253,7 @@ def evaluate_run(
     Raises ConfigError where objectives differ from the run's or another base stands under a baseline.
     """
     check_objectives(run, preferences)
-    part = preferences if split == "all" else _part(preferences, run.config["seed"], split)
+    part = preferences if split == "all" else _part(preferences, run.config["split_seed"], split)
     table = TextTable(run, part)
     fronts = [run_front(run, table, split=split, points=points, scale=scale, tick=tick)]
     for other in baselines:

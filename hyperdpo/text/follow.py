@@ -97,15 +97,15 @@ class Followed:
                 {
                     "weights": named,
                     "scores": {
-                        name: {"mean": float(v), "low": float(limits[i, j, 0]), "high": float(limits[i, j, 1])}
-                        for j, (name, v) in enumerate(zip(self.objectives, means, strict=True))
+                        name: {"mean": _or_none(v), "low": _or_none(low), "high": _or_none(high)}
+                        for name, v, (low, high) in zip(self.objectives, means, limits[i], strict=True)
                     },
-                    "distinct_2": float(self.distinct[i]),
-                    "base_perplexity": float(self.perplexity[i]),
+                    "distinct_2": _or_none(self.distinct[i]),
+                    "base_perplexity": _or_none(self.perplexity[i]),
                 }
             )
         correlation = {
-            name: {"spearman": float(r), "low": float(low), "high": float(high)}
+            name: {"spearman": _or_none(r), "low": _or_none(low), "high": _or_none(high)}
             for name, (r, low, high) in zip(self.objectives, self.rank_correlation(), strict=True)
         }
         return {"prompts": self.scores.shape[1], "rank_correlation": correlation, "rows": rows}
@@ -125,6 +125,10 @@ class Followed:
         headers = [f"w ({', '.join(self.objectives)})", *self.objectives, *MEASURES]
         head = f"Do the texts follow? {self.scores.shape[1]} texts at each w, the same prompts and seeds."
         return f"{head}\n{table(headers, rows)}\nrank correlation of w and score: {told}"
+
+
+def _or_none(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
 
 
 def follow(
