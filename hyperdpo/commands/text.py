@@ -87,6 +87,7 @@ class TrainText:
     beta: Annotated[str | None, flag("One temperature, or one per objective.", "0.1|b1,b2,..", "0.1")] = None
     max_prompt: Annotated[int | None, flag("Tokens of a prompt; more are cut on the left.", "INT")] = None
     max_response: Annotated[int | None, flag("Tokens of a response; more are cut on the right.", "INT")] = None
+    end: Annotated[bool | None, flag("Whether responses are whole, and end.", "True|False", "True")] = None
     precision: Annotated[Literal["fp32", "bf16"] | None, flag("Of training.", "fp32|bf16", "fp32")] = None
     micro: Annotated[int | None, flag("Lists a forward pass; gradients add up.", "INT", "the batch")] = None
     checkpointing: Annotated[bool | None, flag("Recompute activations to save memory.", "True|False", "False")] = None
@@ -169,7 +170,7 @@ class TrainText:
             "method": changed(start.method, given(self.method)),
             "prompt": changed(start.prompt, prompt),
             "fit": changed(start.fit, given(self.fit)),
-            "tokens": changed(start.tokens, given(self, "max_prompt", "max_response")),
+            "tokens": changed(start.tokens, given(self, "max_prompt", "max_response", "end")),
         }
         if problems:
             raise ConfigError(problems)

@@ -30,6 +30,7 @@ from hyperdpo.methods import MethodConfig
 from hyperdpo.paired import Sampled, Samples
 from hyperdpo.tables import table
 from hyperdpo.text.data import Preferences, load_preferences
+from hyperdpo.text.evaluate import TextTable, decoding_front
 from hyperdpo.text.follow import follow
 from hyperdpo.text.model import PromptConfig
 from hyperdpo.text.run import TextRun
@@ -42,17 +43,21 @@ SIZE_KEYS = (
     "model", "data", "objectives", "lists", "beta", "seeds", "points", "follow", "fit", "tokens", "prompt", "precision",
     "micro", "checkpointing",
 )  # fmt: skip
-VARIANT_KEYS = ("label", "method", "seeds", "alpha", "draw", "penalty", "penalty_sign")
+VARIANT_KEYS = ("label", "method", "seeds", "decoding", "alpha", "draw", "penalty", "penalty_sign")
 OURS = "hyperdpo"
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One row: what readers see, the method, and how many of the size's seeds it is trained with."""
+    """One row: what readers see, the method, and how many of the size's seeds it is trained with.
+
+    `decoding`: the models of a soup are mixed at every token instead of averaged.
+    """
 
     label: str
     method: MethodConfig
     seeds: int
+    decoding: bool = False
 
 
 @dataclass(frozen=True)
@@ -129,9 +134,10 @@ def read_text_recipe(
     )
     variants = []
     for variant in raw.get("variant", []):
-        options = {k: v for k, v in variant.items() if k not in ("label", "seeds")}
+        options = {k: v for k, v in variant.items() if k not in ("label", "seeds", "decoding")}
         method = MethodConfig(**options, points=points)
-        variants.append(Variant(variant["label"], method, min(count, int(variant.get("seeds", count)))))
+        own_seeds = min(count, int(variant.get("seeds", count)))
+        variants.append(Variant(variant["label"], method, own_seeds, bool(variant.get("decoding", False))))
     replaced = data or {}
     return TextRecipe(
         file.stem,
@@ -179,8 +185,8 @@ def reproduce_text(
             say(f"[{done}/{total}] {recipe.name}: {variant.label}, seed {seed}")
             run = _unit(recipe, variant, seed, preferences, work, device, say)
             row.runs.append(run)
-            row.fronts.append(run.folder.fronts()[0])
-            if recipe.follow:
+            row.fronts.append(_decoded(recipe, run, preferences) if variant.decoding else run.folder.fronts()[0])
+            if recipe.follow and not variant.decoding:
                 row.correlation.append(_followed(recipe, run, preferences))
             done += 1
         rows.append(row)
@@ -199,6 +205,18 @@ def _unit(
         preferences, recipe.model, config, out, resume=True, device=device, origin=recipe.data,
         log=lambda line: say(f"    {line}") if line.startswith("model ") else None,
     )  # fmt: skip
+
+
+def _decoded(recipe: TextRecipe, run: TextRun, preferences: Preferences) -> ParetoFront:
+    """The front of multi-objective decoding, kept beside the soup's own."""
+    fronts = run.folder.fronts()
+    for front in fronts:
+        if front.method == "mod":
+            return front
+    part = preferences.split(run.config["split_seed"])["test"]
+    front = decoding_front(run, TextTable(run, part), split="test", points=recipe.points)
+    run.folder.save_fronts([fronts[0], front, *fronts[1:]])
+    return front
 
 
 def _tag(config: TextConfig) -> str:
