@@ -78,6 +78,7 @@ def test_a_chat_is_written_as_hh_does_or_by_the_template() -> None:
     assert written(chat, CHAT) == ("<system>Be kind.\n<user>Hi\n<assistant>", "Yes" + END)
     assert written(chat, "Hi,") == ("<user>Hi,\n<assistant>", "Yes" + END)
     assert written(chat, "Hi,", TokenConfig(chat="never")) == ("Hi,", " Yes" + END)
+    assert plain.decode(encode_response(plain, CHAT, "Yes", config)[0]) == " Yes" + END
     with pytest.raises(ConfigError, match="needs a tokenizer with a chat template"):
         encode_prompt(plain, "Hi", TokenConfig(chat="always"))
     chat.chat_template = "{{ raise_exception('roles must alternate') }}"
@@ -222,6 +223,8 @@ def test_processes_and_micro_batches_share_each_step(lists: TokenLists, micro: i
                 assert (placed[batch.share] == -1).all()
                 placed[batch.share] = batch.lists
                 check(batch, lists)
+            else:
+                assert not batch.targets.any()
         assert torch.equal(placed, whole)
 
 
