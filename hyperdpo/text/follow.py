@@ -210,17 +210,17 @@ def base_nats(run: TextRun, prompts: Sequence[Prompt], texts: Sequence[str]) -> 
     for start in range(0, len(texts), ROWS):
         pairs = []
         for prompt, text in zip(prompts[start : start + ROWS], texts[start : start + ROWS], strict=True):
-            before = prompt_ids(run.tokenizer, prompt, run.tokens, None)
+            before = list(prompt_ids(run.tokenizer, prompt, run.tokens, None))
             after = encode_response(run.tokenizer, prompt, text, run.tokens)[0].tolist() if text else []
-            pairs.append((list(before), after))
+            pairs.append((before, after))
         longest = max(len(a) + len(b) for a, b in pairs)
         ids = torch.full((len(pairs), 1, longest), pad)
         attention, scored = torch.zeros_like(ids, dtype=torch.bool), torch.zeros_like(ids, dtype=torch.bool)
-        for i, (before, after) in enumerate(pairs):
-            stop = len(before) + len(after)
-            ids[i, 0, :stop] = torch.tensor(before + after)
+        for i, (front, text_ids) in enumerate(pairs):
+            stop = len(front) + len(text_ids)
+            ids[i, 0, :stop] = torch.tensor(front + text_ids)
             attention[i, 0, :stop] = True
-            scored[i, 0, len(before) : stop] = True
+            scored[i, 0, len(front) : stop] = True
         tokens = Tokens(*(x.to(run.model.device) for x in (ids, attention, scored)))
         nll: Tensor = -run.model.base_scores(tokens, torch.ones(len(pairs), 1, dtype=torch.bool, device=ids.device))
         found += [[float(v), len(after)] for v, (_, after) in zip(nll[:, 0], pairs, strict=True)]

@@ -172,6 +172,8 @@ class TextModel(nn.Module):
 
     def _scores(self, embedded: Tensor, attention: Tensor, ids: Tensor, scored: Tensor) -> Tensor:
         """(rows,) log-probability of the scored tokens; only the logits from the first of them on are made."""
+        if not scored.any():
+            return embedded.new_zeros(len(ids))
         first = first_scored(scored)
         logits = self._logits(embedded, attention, ids.shape[1] - first + 1)
         return response_scores(logits, ids[:, first:], scored[:, first:])
@@ -293,11 +295,10 @@ def load_backbone(name: str | Path, *, dtype: torch.dtype = torch.float32) -> Pr
 
     Raises ConfigError where neither is found or the architecture is not a causal language model's.
     """
-    disable_progress_bar()  # the program shows its own
+    disable_progress_bar()  # type: ignore[no-untyped-call]  # the program shows its own
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(str(name), dtype=dtype)
-        model.eval()
-        return model
+        return model.train(False)
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(_not_found("model", name, error)) from None
 
