@@ -34,7 +34,7 @@ class ListwiseBatch(Protocol):
     """What a step needs to know of b lists of n items with m objectives."""
 
     @property
-    def inputs(self) -> tuple[Tensor, ...]:
+    def inputs(self) -> tuple[Any, ...]:
         """What the model's forward takes before the weights."""
 
     targets: Tensor

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from tyro.conf import Positional, UseAppendAction, arg
 
@@ -19,6 +19,8 @@ from hyperdpo.commands.shared import (
     say,
 )
 from hyperdpo.errors import ConfigError
+
+TEXT_DATA = ("model=", "data=")  # of --data, for recipes of text
 
 
 @dataclass(frozen=True)
@@ -55,11 +57,16 @@ class Reproduce:
         from hyperdpo.rank.study.recipe import Overrides
         from hyperdpo.rank.study.study import clean, reproduce
 
+        ranked, texts = self._sorted()
+        told = [self._text_recipe(file) for file in texts]
+        if texts and not ranked:
+            documents = {name: document for name, document, _ in told}
+            return Answer(clean({"recipes": documents}), "\n\n".join(text for _, _, text in told))
         outcomes = reproduce(
-            self.names,
+            ranked,
             size="quick" if self.quick else "full",
             work=self.work,
-            data=self.data,
+            data=[text for text in self.data if not text.startswith(TEXT_DATA)],
             jobs=self.jobs,
             device=device_of(self.device).type,
             overrides=Overrides(self.seeds, self.epochs, self.queries),
@@ -74,11 +81,39 @@ class Reproduce:
             }
             for o in outcomes
         }
+        documents |= {name: document for name, document, _ in told}
         text = "\n\n".join(
             o.text + ("\n" + "\n".join(f"wrote {file}" for file in o.files) if o.files else "") for o in outcomes
         )
+        text = "\n\n".join([text, *(shown for _, _, shown in told)])
         problems = list(dict.fromkeys(p for o in outcomes for p in o.problems))
         if problems:
             print_text(text if not self.json else json.dumps(clean({"recipes": documents})))
             raise ConfigError([f"{len(problems)} units failed; the same command tries them again:", *problems])
         return Answer(clean({"recipes": documents}), text)
+
+    def _sorted(self) -> tuple[tuple[str, ...], list[Path]]:
+        """Ranking recipes by name, and files of text recipes; without names the text ones come with all others."""
+        from hyperdpo.rank.study.recipe import find_recipe
+        from hyperdpo.rank.study.study import recipe_folders
+        from hyperdpo.text.study import is_text_recipe
+
+        if not self.names:
+            found = {f.stem: f for folder in reversed(recipe_folders()) for f in sorted(folder.glob("*.toml"))}
+            return (), [file for file in found.values() if is_text_recipe(file)]
+        files = {name: find_recipe(name, recipe_folders()) for name in self.names}
+        texts = [file for file in files.values() if is_text_recipe(file)]
+        return tuple(name for name, file in files.items() if file not in texts), texts
+
+    def _text_recipe(self, file: Path) -> tuple[str, dict[str, Any], str]:
+        """(name, document, text) of one recipe of text."""
+        from hyperdpo.text.study import read_text_recipe, reproduce_text
+
+        size = "quick" if self.quick else "full"
+        given = dict(text.partition("=")[::2] for text in self.data if text.startswith(TEXT_DATA))
+        recipe = read_text_recipe(file, size, data=given, seeds=self.seeds, epochs=self.epochs, lists=self.queries)
+        document, text, files = reproduce_text(
+            recipe, size, self.work, device=self.device, images=not self.no_images, say=say
+        )
+        shown = "\n".join([text, *(f"wrote {file}" for file in files)])
+        return recipe.name, {**document, "files": list(map(str, files))}, shown

@@ -87,10 +87,12 @@ class TrainText:
     beta: Annotated[str | None, flag("One temperature, or one per objective.", "0.1|b1,b2,..", "0.1")] = None
     max_prompt: Annotated[int | None, flag("Tokens of a prompt; more are cut on the left.", "INT")] = None
     max_response: Annotated[int | None, flag("Tokens of a response; more are cut on the right.", "INT")] = None
+    end: Annotated[bool | None, flag("Whether responses are whole, and end.", "True|False", "True")] = None
     precision: Annotated[Literal["fp32", "bf16"] | None, flag("Of training.", "fp32|bf16", "fp32")] = None
     micro: Annotated[int | None, flag("Lists a forward pass; gradients add up.", "INT", "the batch")] = None
     checkpointing: Annotated[bool | None, flag("Recompute activations to save memory.", "True|False", "False")] = None
-    seed: Annotated[int | None, flag("Of everything random.", "INT", "0")] = None
+    seed: Annotated[int | None, flag("Of everything random but the split.", "INT", "0")] = None
+    split_seed: Annotated[int | None, flag("Of the split by prompt.", "INT", "0")] = None
     limit: Annotated[int | None, flag("Use only so many lists, the first.", "INT")] = None
     device: Device = "auto"
     resume: Annotated[bool, arg(help="Go on with an interrupted training.", help_behavior_hint="")] = False
@@ -161,14 +163,14 @@ class TrainText:
         prompt = given(self.prompt)
         if "lora_targets" in prompt:
             prompt["lora_targets"] = tuple(prompt["lora_targets"].split(","))
-        own = given(self, "precision", "micro", "checkpointing", "seed")
+        own = given(self, "precision", "micro", "checkpointing", "seed", "split_seed")
         if self.beta is not None:
             own["beta"] = numbers(self.beta, "--beta", problems)
         parts: dict[str, Any] = {
             "method": changed(start.method, given(self.method)),
             "prompt": changed(start.prompt, prompt),
             "fit": changed(start.fit, given(self.fit)),
-            "tokens": changed(start.tokens, given(self, "max_prompt", "max_response")),
+            "tokens": changed(start.tokens, given(self, "max_prompt", "max_response", "end")),
         }
         if problems:
             raise ConfigError(problems)
@@ -408,7 +410,7 @@ def evaluate_text(command: Evaluate) -> Answer:
             save=command.save,
             tick=bar,
         )
-    part = preferences if command.split == "all" else preferences.split(run.config["seed"])[command.split]
+    part = preferences if command.split == "all" else preferences.split(run.config["split_seed"])[command.split]
     summary = TextTable(run, part)
     about = {
         "run": str(run.folder.path),

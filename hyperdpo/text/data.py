@@ -368,7 +368,7 @@ class _Collector:
             if len(values) < 2:
                 self.skipped[SINGLE] += 1
                 continue
-            kept = ~np.isnan(values).all(1)
+            kept: npt.NDArray[np.bool_] = np.asarray(~np.isnan(values).all(1))
             self.skipped[UNSCORED_ITEMS] += int((~kept).sum())
             values = values[kept]
             if not ((~np.isnan(values)).sum(0) >= 2).any():

@@ -17,6 +17,7 @@ from hyperdpo.front import CROSS_ENTROPY, ParetoFront
 from hyperdpo.losses import objective_losses
 from hyperdpo.text.card import text_card
 from hyperdpo.text.data import Preferences
+from hyperdpo.text.model import first_scored, response_scores, scatter
 from hyperdpo.text.run import TextRun
 from hyperdpo.text.tokens import TextBatch, TextBatches, TokenLists, tokenise
 from hyperdpo.weights import grid
@@ -219,6 +220,46 @@ def run_front(
     )
 
 
+def decoding_front(soup: TextRun, table: TextTable, *, split: str, points: int = 11) -> ParetoFront:
+    """Multi-objective decoding (Shi et al. 2024): the single-objective models' logits mixed with w at every token.
+
+    The models are a soup's; nothing more is trained, and every token costs m forward passes.
+    """
+    weights = grid(soup.m, max(points, soup.m))
+    corners = torch.eye(soup.m)
+    columns = []
+    for w in weights:
+
+        def mixed(batch: TextBatch, w: Tensor = w) -> Tensor:
+            chosen = [j for j in range(soup.m) if w[j] > 0]
+            parts = [w[j] * soup.at(corners[j]).response_logits(batch.tokens, batch.mask) for j in chosen]
+            ids, _, scored = (x.flatten(0, 1)[batch.mask.flatten()] for x in batch.tokens)
+            first = first_scored(scored)
+            scores = response_scores(torch.stack(parts).sum(0), ids[:, first:], scored[:, first:])
+            base = batch.inputs[1]
+            return scatter(scores, batch.mask) - base
+
+        with torch.no_grad():
+            columns.append(table.from_residuals(table.batches.each(mixed).numpy()))
+    return measured_front(
+        table,
+        columns,
+        weights.numpy().astype(float),
+        name="Multi-objective decoding",
+        method="mod",
+        scale=1.0,
+        split=split,
+        objectives=soup.names,
+        beta=soup.beta,
+        models=soup.m,
+        parameters=soup.config["parameters"],
+        seconds=soup.config["seconds"],
+        device=soup.config["device"],
+        run=soup.name,
+        data=table.preferences.fingerprint,
+    )
+
+
 def base_front(run: TextRun, table: TextTable, *, split: str) -> ParetoFront:
     """The untouched base: the chance point."""
     return measured_front(
@@ -253,7 +294,7 @@ def evaluate_run(
     Raises ConfigError where objectives differ from the run's or another base stands under a baseline.
     """
     check_objectives(run, preferences)
-    part = preferences if split == "all" else _part(preferences, run.config["seed"], split)
+    part = preferences if split == "all" else _part(preferences, run.config["split_seed"], split)
     table = TextTable(run, part)
     fronts = [run_front(run, table, split=split, points=points, scale=scale, tick=tick)]
     for other in baselines:

@@ -97,15 +97,15 @@ class Followed:
                 {
                     "weights": named,
                     "scores": {
-                        name: {"mean": float(v), "low": float(limits[i, j, 0]), "high": float(limits[i, j, 1])}
-                        for j, (name, v) in enumerate(zip(self.objectives, means, strict=True))
+                        name: {"mean": _or_none(v), "low": _or_none(low), "high": _or_none(high)}
+                        for name, v, (low, high) in zip(self.objectives, means, limits[i], strict=True)
                     },
-                    "distinct_2": float(self.distinct[i]),
-                    "base_perplexity": float(self.perplexity[i]),
+                    "distinct_2": _or_none(self.distinct[i]),
+                    "base_perplexity": _or_none(self.perplexity[i]),
                 }
             )
         correlation = {
-            name: {"spearman": float(r), "low": float(low), "high": float(high)}
+            name: {"spearman": _or_none(r), "low": _or_none(low), "high": _or_none(high)}
             for name, (r, low, high) in zip(self.objectives, self.rank_correlation(), strict=True)
         }
         return {"prompts": self.scores.shape[1], "rank_correlation": correlation, "rows": rows}
@@ -125,6 +125,10 @@ class Followed:
         headers = [f"w ({', '.join(self.objectives)})", *self.objectives, *MEASURES]
         head = f"Do the texts follow? {self.scores.shape[1]} texts at each w, the same prompts and seeds."
         return f"{head}\n{table(headers, rows)}\nrank correlation of w and score: {told}"
+
+
+def _or_none(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
 
 
 def follow(
@@ -206,17 +210,17 @@ def base_nats(run: TextRun, prompts: Sequence[Prompt], texts: Sequence[str]) -> 
     for start in range(0, len(texts), ROWS):
         pairs = []
         for prompt, text in zip(prompts[start : start + ROWS], texts[start : start + ROWS], strict=True):
-            before = prompt_ids(run.tokenizer, prompt, run.tokens, None)
+            before = list(prompt_ids(run.tokenizer, prompt, run.tokens, None))
             after = encode_response(run.tokenizer, prompt, text, run.tokens)[0].tolist() if text else []
-            pairs.append((list(before), after))
+            pairs.append((before, after))
         longest = max(len(a) + len(b) for a, b in pairs)
         ids = torch.full((len(pairs), 1, longest), pad)
         attention, scored = torch.zeros_like(ids, dtype=torch.bool), torch.zeros_like(ids, dtype=torch.bool)
-        for i, (before, after) in enumerate(pairs):
-            stop = len(before) + len(after)
-            ids[i, 0, :stop] = torch.tensor(before + after)
+        for i, (front, text_ids) in enumerate(pairs):
+            stop = len(front) + len(text_ids)
+            ids[i, 0, :stop] = torch.tensor(front + text_ids)
             attention[i, 0, :stop] = True
-            scored[i, 0, len(before) : stop] = True
+            scored[i, 0, len(front) : stop] = True
         tokens = Tokens(*(x.to(run.model.device) for x in (ids, attention, scored)))
         nll: Tensor = -run.model.base_scores(tokens, torch.ones(len(pairs), 1, dtype=torch.bool, device=ids.device))
         found += [[float(v), len(after)] for v, (_, after) in zip(nll[:, 0], pairs, strict=True)]

@@ -150,7 +150,7 @@ class TextModel(nn.Module):
         with self._precision(ids.device):
             embedded, seen = self.with_prefix(self.embed(ids), attention, weights)
             scores = self._scores(embedded, seen, ids, scored)
-        return _scatter(scores, mask)
+        return scatter(scores, mask)
 
     @torch.no_grad()
     def base_scores(self, tokens: Tokens, mask: Tensor) -> Tensor:
@@ -159,7 +159,7 @@ class TextModel(nn.Module):
         ids, attention, scored = (x.flatten(0, 1)[real] for x in tokens)
         with self._precision(ids.device), self.as_base():
             scores = self._scores(self.embed(ids), attention, ids, scored)
-        return _scatter(scores, mask)
+        return scatter(scores, mask)
 
     @contextmanager
     def as_base(self) -> Iterator[None]:
@@ -172,19 +172,31 @@ class TextModel(nn.Module):
 
     def _scores(self, embedded: Tensor, attention: Tensor, ids: Tensor, scored: Tensor) -> Tensor:
         """(rows,) log-probability of the scored tokens; only the logits from the first of them on are made."""
-        first = int(scored.any(0).float().argmax())
-        keep = ids.shape[1] - first + 1  # a token is predicted at the position before it
+        if not scored.any():
+            return embedded.new_zeros(len(ids))
+        first = first_scored(scored)
+        logits = self._logits(embedded, attention, ids.shape[1] - first + 1)
+        return response_scores(logits, ids[:, first:], scored[:, first:])
+
+    def _logits(self, embedded: Tensor, attention: Tensor, keep: int) -> Tensor:
+        """(rows, keep - 1, vocabulary): what predicts the last keep - 1 tokens, each at the position before it."""
         if keep > embedded.shape[1]:
             raise DataError("A response begins at the first token: a base without a prefix needs a prompt before it.")
-        logits = self.backbone(
+        logits: Tensor = self.backbone(
             inputs_embeds=embedded,
             attention_mask=attention.long(),
             position_ids=positions(attention),
             logits_to_keep=keep,
         ).logits[:, :-1]
-        targets, wanted = ids[:, first:], scored[:, first:]
-        losses = nn.functional.cross_entropy(logits.float().transpose(1, 2), targets, reduction="none")
-        return -(losses * wanted).sum(-1)
+        return logits.float()
+
+    def response_logits(self, tokens: Tokens, mask: Tensor, weights: Tensor | None = None) -> Tensor:
+        """(real rows, t', vocabulary) logits of the tokens from the first response's beginning on, for one w (m,)."""
+        real = mask.flatten()
+        ids, attention, scored = (x.flatten(0, 1)[real] for x in tokens)
+        with self._precision(ids.device):
+            embedded, seen = self.with_prefix(self.embed(ids), attention, weights)
+            return self._logits(embedded, seen, ids.shape[1] - first_scored(scored) + 1)
 
     def encode(self, tokens: Tokens, base: Tensor, mask: Tensor) -> Tokens:
         """Nothing can be shared between weights: the tokens themselves."""
@@ -198,12 +210,24 @@ class TextModel(nn.Module):
         return self.decode(tokens, weights, base, mask)
 
 
+def first_scored(scored: Tensor) -> int:
+    """Where the first response of `scored` (rows, t) begins."""
+    return int(scored.any(0).float().argmax())
+
+
+def response_scores(logits: Tensor, targets: Tensor, wanted: Tensor) -> Tensor:
+    """(rows,) summed log-probabilities of `targets` (rows, t) where `wanted`, from logits (rows, t, vocabulary)."""
+    losses = nn.functional.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
+    return -(losses * wanted).sum(-1)
+
+
 def positions(attention: Tensor) -> Tensor:
     """(rows, t) position of each token among the attended ones, wherever the pads are."""
     return (attention.long().cumsum(-1) - 1).clamp(min=0)
 
 
-def _scatter(scores: Tensor, mask: Tensor) -> Tensor:
+def scatter(scores: Tensor, mask: Tensor) -> Tensor:
+    """(b, n) from the values of its real items, 0 on pads."""
     spread = scores.new_zeros(mask.numel())
     return spread.masked_scatter(mask.flatten(), scores).view(mask.shape)
 
@@ -271,11 +295,10 @@ def load_backbone(name: str | Path, *, dtype: torch.dtype = torch.float32) -> Pr
 
     Raises ConfigError where neither is found or the architecture is not a causal language model's.
     """
-    disable_progress_bar()  # the program shows its own
+    disable_progress_bar()  # type: ignore[no-untyped-call]  # the program shows its own
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(str(name), dtype=dtype)
-        model.eval()
-        return model
+        return model.train(False)
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(_not_found("model", name, error)) from None
 

@@ -23,10 +23,12 @@ from hyperdpo.errors import ConfigError, nearest
 
 Values = npt.NDArray[np.float64]
 WINDOW = 25  # words of a moving window of lexical variety; short enough for answers of a few sentences
+DIGITS = 6  # of scores in files
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 _SENTENCE_END = re.compile(r"""[.!?]+["'”’)\]]*(?=\s|$)""")
 _SPOKEN = re.compile(r'"([^"]*)(?:"|$)|“([^”]*)(?:”|$)')
 _VOWELS = re.compile(r"[aeiouy]+")
+_SILENT_E = re.compile(r"(?<![^aeiouy]l)(?<!e)e$")  # whale and ate, but not little or tree
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def _easy(text: str, ws: list[str]) -> float:
 
 def _syllables(word: str) -> int:
     groups = len(_VOWELS.findall(word))
-    silent = word.endswith("e") and not word.endswith(("le", "ee")) and groups > 1
+    silent = groups > 1 and _SILENT_E.search(word) is not None
     return max(1, groups - silent)
 
 
@@ -239,4 +241,4 @@ def _merged(old: float | None, new: float, counts: dict[str, int]) -> float | No
         counts["kept"] += 1
         return old
     counts["missing" if np.isnan(new) else "added"] += 1
-    return None if np.isnan(new) else new
+    return None if np.isnan(new) else round(new, DIGITS)

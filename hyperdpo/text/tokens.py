@@ -296,6 +296,8 @@ def _cut_notes(counts: dict[str, int], lists: int, responses: int, config: Token
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    if not texts:
+        return []  # which tokenizers do not take
     return [list(ids) for ids in tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]]
 
 

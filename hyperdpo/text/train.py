@@ -48,7 +48,8 @@ class TextConfig:
         precision: fp32, or bf16 for autocast in training; figures are always measured in fp32 on a CPU.
         micro: lists a forward pass takes; 0 is the whole batch. Gradients are accumulated, the step is the same.
         checkpointing: recompute activations in the backward pass: less memory, about a third more time.
-        seed: of everything random, the split by prompt included.
+        seed: of everything random but the split.
+        split_seed: of the split by prompt, apart from `seed` so that seeds are compared on the same prompts.
     """
 
     method: MethodConfig = field(default_factory=MethodConfig)
@@ -60,6 +61,7 @@ class TextConfig:
     micro: int = 0
     checkpointing: bool = False
     seed: int = 0
+    split_seed: int = 0
 
     def resolve(self, m: int) -> TextConfig:
         """The config for m objectives. Raises ConfigError, all problems at once."""
@@ -160,6 +162,7 @@ def plan(preferences: Preferences, model: str, config: TextConfig) -> dict[str, 
         "micro": config.micro,
         "checkpointing": config.checkpointing,
         "seed": config.seed,
+        "split_seed": config.split_seed,
     }
 
 
@@ -180,7 +183,7 @@ class _Trainer:
         self.accelerator, self.log, self.tick = accelerator, log, tick
         self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(model)
         self.m = len(preferences.objectives)
-        self.split = preferences.split(config.seed)
+        self.split = preferences.split(config.split_seed)
         self.lists: dict[str, TokenLists] = {}
         self.batches: dict[str, TextBatches] = {}
         for name in ("train", "validation"):

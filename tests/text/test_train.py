@@ -12,7 +12,7 @@ import torch
 
 from hyperdpo.errors import ConfigError, RunError, WeightsError
 from hyperdpo.methods import MethodConfig
-from hyperdpo.text.evaluate import TextTable, evaluate_run, measured_front
+from hyperdpo.text.evaluate import TextTable, decoding_front, evaluate_run, measured_front
 from hyperdpo.text.run import TextRun
 from hyperdpo.text.train import METHODS, TextConfig, train
 from tests.text.conftest import QUICK, TOKENS, toy_preferences
@@ -159,6 +159,30 @@ def test_evaluation_keeps_baselines_and_refuses_strangers(run: TextRun, model_fo
         evaluate_run(mine, toy_preferences(m=3))
     with pytest.raises(ConfigError, match=r"--split is train, validation, test or all; got 'tset'"):
         evaluate_run(mine, toy_preferences(), split="tset")
+
+
+def test_decoding_mixes_the_logits_of_the_single_objective_models(model_folder: Path, tmp_path: Path) -> None:
+    soup = trained(model_folder, tmp_path / "soup", replace(CONFIG, method=MethodConfig(method="dpo-soup", points=3)))
+    table = TextTable(soup, toy_preferences().split(0)["test"])
+    front = decoding_front(soup, table, split="test", points=3)
+    for j, w in enumerate(torch.eye(2)):  # at a corner it is that corner's model
+        row = np.flatnonzero((front.weights == w.numpy()).all(1))[0]
+        assert front.cross_entropy is not None
+        np.testing.assert_allclose(front.cross_entropy[row], table.measure(soup, w).cross_entropy, rtol=1e-5)
+        assert j == int(front.weights[row].argmax())
+    middle = np.flatnonzero((front.weights == 0.5).all(1))[0]
+    batch = table.batches.batch(np.array([0]), total=1)
+    ids, attention, scored = (x[0, 0] for x in batch.tokens)
+    logits = []
+    for w in torch.eye(2):
+        model = soup.at(w)
+        with torch.no_grad():
+            embedded, seen = model.with_prefix(model.embed(ids[None]), attention[None], None)
+            logits.append(model.backbone(inputs_embeds=embedded, attention_mask=seen.long()).logits[0, 8:])
+    log_p = ((logits[0] + logits[1]) / 2).log_softmax(-1)
+    slow = sum(float(log_p[t - 1, ids[t]]) for t in range(1, len(ids)) if scored[t]) - float(batch.inputs[1][0, 0])
+    assert front.residuals is not None
+    assert front.residuals[middle][0] == pytest.approx(slow, abs=1e-3)
 
 
 def test_a_front_refuses_an_objective_without_information(run: TextRun) -> None:

@@ -165,12 +165,13 @@ def find_recipe(name: str, folders: Iterable[Path]) -> Path:
     raise ConfigError(f"There is no recipe {name!r}{nearest(name, known)}; there are {have}.")
 
 
-def is_recipe(file: Path) -> bool:
-    """Whether a TOML file of a recipes folder is a recipe and not, for instance, tuned settings."""
+def is_recipe(file: Path, *, kind: str | None = None) -> bool:
+    """Whether a TOML file of a recipes folder is a recipe (of a `kind`: rank or text), not, say, tuned settings."""
     try:
-        return "variant" in tomllib.loads(file.read_text("utf-8"))
+        document = tomllib.loads(file.read_text("utf-8"))
     except (OSError, ValueError):
         return True  # reading it as a recipe will say what is wrong
+    return "variant" in document and kind in (None, document.get("kind", "rank"))
 
 
 def read_recipe(

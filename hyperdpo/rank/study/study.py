@@ -100,7 +100,12 @@ def _read(
 ) -> list[Recipe]:
     """All recipes, or ConfigError with the problems of all."""
     if not names:
-        files = {f.stem: f for folder in reversed(folders) for f in sorted(folder.glob("*.toml")) if is_recipe(f)}
+        files = {
+            f.stem: f
+            for folder in reversed(folders)
+            for f in sorted(folder.glob("*.toml"))
+            if is_recipe(f, kind="rank")
+        }
         names = sorted(name for name in files if name != TUNING)
         if not names:
             raise ConfigError("There are no recipes here: run this where the folder recipes/ is, or name a file.")

@@ -1,0 +1,393 @@
+"""`hyperdpo reproduce` of a text recipe: train every method on the same preferences, and print them beside the paper.
+
+A recipe with `kind = "text"`:
+
+    title, about          what is shown
+    [quick] / [full]      model, data, objectives, lists, beta, seeds, points, follow, and tables fit, tokens, prompt
+    [[variant]]           label, method; seeds where it has fewer than the size; any option of the method
+    [published."LABEL"]   the paper's figures
+
+Every (variant, seed) is a run folder of its own below --work; what is finished there is not trained again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hyperdpo import figures
+from hyperdpo.errors import ConfigError, nearest
+from hyperdpo.files import write_atomic, write_json
+from hyperdpo.front import ParetoFront
+from hyperdpo.methods import MethodConfig
+from hyperdpo.paired import Sampled, Samples
+from hyperdpo.tables import table
+from hyperdpo.text.data import Preferences, load_preferences
+from hyperdpo.text.evaluate import TextTable, decoding_front
+from hyperdpo.text.follow import follow
+from hyperdpo.text.model import PromptConfig
+from hyperdpo.text.run import TextRun
+from hyperdpo.text.tokens import TokenConfig
+from hyperdpo.text.train import TextConfig, train
+from hyperdpo.training import FitConfig
+
+Say = Callable[[str], None]
+SIZE_KEYS = (
+    "model", "data", "objectives", "lists", "beta", "seeds", "points", "follow", "fit", "tokens", "prompt", "precision",
+    "micro", "checkpointing",
+)  # fmt: skip
+VARIANT_KEYS = ("label", "method", "seeds", "decoding", "alpha", "draw", "penalty", "penalty_sign")
+OURS = "hyperdpo"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row: what readers see, the method, and how many of the size's seeds it is trained with.
+
+    `decoding`: the models of a soup are mixed at every token instead of averaged.
+    """
+
+    label: str
+    method: MethodConfig
+    seeds: int
+    decoding: bool = False
+
+
+@dataclass(frozen=True)
+class TextRecipe:
+    """A recipe at one size, read and checked."""
+
+    name: str
+    title: str
+    about: str
+    model: str
+    data: tuple[str, ...]
+    objectives: tuple[str, ...]
+    lists: int | None
+    config: TextConfig
+    points: int
+    follow: int
+    variants: tuple[Variant, ...]
+    published: Mapping[str, Mapping[str, float]]
+
+
+@dataclass
+class Row:
+    """What one variant gave: its fronts, one per seed, and what they cost."""
+
+    variant: Variant
+    runs: list[TextRun]
+    fronts: list[ParetoFront]
+    correlation: list[dict[str, Any]] = field(default_factory=list)
+
+
+def is_text_recipe(file: Path) -> bool:
+    """Whether a recipe is one of text; files that cannot be read are left to whoever reads them."""
+    try:
+        return tomllib.loads(file.read_text("utf-8")).get("kind") == "text"
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        return False
+
+
+def read_text_recipe(
+    file: Path,
+    size: str,
+    *,
+    data: Mapping[str, str] | None = None,
+    seeds: int | None = None,
+    epochs: int | None = None,
+    lists: int | None = None,
+) -> TextRecipe:
+    """Read a recipe's size; `data` replaces its files (`data`) or its model (`model`).
+
+    Raises ConfigError with every unknown or wrong key at once.
+    """
+    raw = tomllib.loads(file.read_text("utf-8"))
+    problems = _unknown(raw, ("kind", "title", "about", "quick", "full", "variant", "published"), str(file))
+    given = dict(raw.get(size, {}))
+    problems += _unknown(given, SIZE_KEYS, f"{file}, [{size}]")
+    for key in ("model", "data", "objectives"):
+        if key not in given:
+            problems.append(f"{file}, [{size}] lacks {key}.")
+    for i, variant in enumerate(raw.get("variant", [])):
+        problems += _unknown(variant, VARIANT_KEYS, f"{file}, variant {i + 1}")
+        problems += [f"{file}, variant {i + 1} lacks {key}." for key in ("label", "method") if key not in variant]
+    if problems:
+        raise ConfigError(problems)
+    count = seeds or int(given.get("seeds", 1))
+    points = int(given.get("points", 11))
+    fit = FitConfig(**{**_defaults(TextConfig().fit), **given.get("fit", {}), **({"epochs": epochs} if epochs else {})})
+    own = {k: given[k] for k in ("precision", "micro", "checkpointing") if k in given}
+    config = TextConfig(
+        prompt=PromptConfig(**given.get("prompt", {})),
+        fit=fit,
+        tokens=TokenConfig(**given.get("tokens", {})),
+        beta=(float(given.get("beta", 0.1)),),
+        **own,
+    )
+    variants = []
+    for variant in raw.get("variant", []):
+        options = {k: v for k, v in variant.items() if k not in ("label", "seeds", "decoding")}
+        method = MethodConfig(**options, points=points)
+        own_seeds = min(count, int(variant.get("seeds", count)))
+        variants.append(Variant(variant["label"], method, own_seeds, bool(variant.get("decoding", False))))
+    replaced = data or {}
+    return TextRecipe(
+        file.stem,
+        str(raw.get("title", file.stem)),
+        str(raw.get("about", "")),
+        replaced.get("model", str(given["model"])),
+        tuple([replaced["data"]] if "data" in replaced else given["data"]),
+        tuple(given["objectives"]),
+        lists or given.get("lists"),
+        config,
+        points,
+        int(given.get("follow", 0)),
+        tuple(variants),
+        raw.get("published", {}),
+    )
+
+
+def _unknown(values: Mapping[str, Any], known: Sequence[str], where: str) -> list[str]:
+    return [f"{where} has no key {key!r}{nearest(key, known)}." for key in values if key not in known]
+
+
+def _defaults(config: Any) -> dict[str, Any]:
+    return {f.name: getattr(config, f.name) for f in fields(config)}
+
+
+def reproduce_text(
+    recipe: TextRecipe,
+    size: str,
+    work: Path,
+    *,
+    device: str = "auto",
+    images: bool = True,
+    say: Say = lambda line: None,
+) -> tuple[dict[str, Any], str, list[Path]]:
+    """Run a text recipe: its document, its table for people, and the files written below `work`/NAME-SIZE.
+
+    Raises ConfigError or DataError where the model or the data cannot be had; Interrupted with everything kept.
+    """
+    preferences = load_preferences(list(recipe.data), objectives=list(recipe.objectives), limit=recipe.lists)
+    total, done = sum(v.seeds for v in recipe.variants), 0
+    rows = []
+    for variant in recipe.variants:
+        row = Row(variant, [], [])
+        for seed in range(variant.seeds):
+            say(f"[{done}/{total}] {recipe.name}: {variant.label}, seed {seed}")
+            run = _unit(recipe, variant, seed, preferences, work, device, say)
+            row.runs.append(run)
+            row.fronts.append(_decoded(recipe, run, preferences) if variant.decoding else run.folder.fronts()[0])
+            if recipe.follow and not variant.decoding:
+                row.correlation.append(_followed(recipe, run, preferences))
+            done += 1
+        rows.append(row)
+    chance = rows[0].runs[0].folder.fronts()[-1]
+    document = _document(recipe, size, preferences, rows, chance)
+    text = _text(recipe, document, chance)
+    return document, text, _write(recipe, work / f"{recipe.name}-{size}", document, text, rows, chance, images=images)
+
+
+def _unit(
+    recipe: TextRecipe, variant: Variant, seed: int, preferences: Preferences, work: Path, device: str, say: Say
+) -> TextRun:
+    config = replace(recipe.config, method=variant.method, seed=seed)
+    out = work / "text" / f"{preferences.fingerprint[:10]}-{variant.method.method}-{_tag(config)}-{seed}"
+    return train(
+        preferences, recipe.model, config, out, resume=True, device=device, origin=recipe.data,
+        log=lambda line: say(f"    {line}") if line.startswith("model ") else None,
+    )  # fmt: skip
+
+
+def _decoded(recipe: TextRecipe, run: TextRun, preferences: Preferences) -> ParetoFront:
+    """The front of multi-objective decoding, kept beside the soup's own."""
+    fronts = run.folder.fronts()
+    for front in fronts:
+        if front.method == "mod":
+            return front
+    part = preferences.split(run.config["split_seed"])["test"]
+    front = decoding_front(run, TextTable(run, part), split="test", points=recipe.points)
+    run.folder.save_fronts([fronts[0], front, *fronts[1:]])
+    return front
+
+
+def _tag(config: TextConfig) -> str:
+    """A short name of everything but the seed."""
+    described = repr(replace(config, seed=0))
+    return hashlib.sha256(described.encode()).hexdigest()[:8]
+
+
+def _followed(recipe: TextRecipe, run: TextRun, preferences: Preferences) -> dict[str, Any]:
+    """Rank correlations of w and score, kept in the run folder."""
+    file = run.folder.path / f"follow-{recipe.follow}.json"
+    if not file.exists():
+        distinct = list(dict.fromkeys(preferences.split(run.config["split_seed"])["test"].prompts))
+        prompts = [distinct[i % len(distinct)] for i in range(recipe.follow)]
+        write_json(file, follow(run, prompts, points=recipe.points).to_dict())
+    kept = json.loads(file.read_text("utf-8"))
+    found = {name: each["spearman"] for name, each in kept["rank_correlation"].items()}
+    base = kept["rows"][-1]
+    inner = kept["rows"][:-1]
+    for name, worst in (("distinct_2", min), ("base_perplexity", max)):
+        if base[name] and all(r[name] is not None for r in inner):
+            found[f"{name}_ratio"] = worst(r[name] / base[name] for r in inner)
+    return found
+
+
+def _document(
+    recipe: TextRecipe, size: str, preferences: Preferences, rows: Sequence[Row], chance: ParetoFront
+) -> dict[str, Any]:
+    assert chance.per_query is not None
+    most = max(len(row.fronts) for row in rows)
+    samples = Samples.draw(chance.per_query.shape[1], most)
+    sampled = [_sampled(row, samples, most) for row in rows]
+    ours = next((i for i, row in enumerate(rows) if row.variant.method.method == OURS), 0)
+    listed = []
+    for i, row in enumerate(rows):
+        estimate = sampled[i].estimate("hypervolume")
+        run = row.runs[0]
+        listed.append(
+            {
+                "label": row.variant.label,
+                "method": row.variant.method.method,
+                "seeds": len(row.runs),
+                "hypervolume": estimate.value,
+                "hypervolume_interval": estimate.interval,
+                "above_chance": estimate.value - chance.hypervolume,
+                "closeness": sampled[i].value("main"),
+                "iqr": float(np.mean([_spread(front) for front in row.fronts])),
+                "seconds": float(np.mean([r.config["seconds"] for r in row.runs])),
+                "cpu_seconds": float(np.mean([r.config["cpu_seconds"] for r in row.runs])),
+                "models": run.config["models"],
+                "parameters": run.config["parameters"],
+                "ours_minus_this": None if i == ours else sampled[ours].against(sampled[i]).to_dict(),
+                "follow": row.correlation,
+                "published": dict(recipe.published.get(row.variant.label, {})),
+            }
+        )
+    first = rows[0].runs[0]
+    return {
+        "recipe": recipe.name,
+        "size": size,
+        "title": recipe.title,
+        "model": recipe.model,
+        "data": {
+            "name": preferences.name,
+            "fingerprint": preferences.fingerprint,
+            "lists": first.config["data"]["lists"],
+        },
+        "objectives": list(first.names),
+        "chance": chance.hypervolume,
+        "reference": list(chance.reference_point),
+        "device": first.config["device"],
+        "rows": listed,
+    }
+
+
+def _sampled(row: Row, samples: Samples, seeds: int) -> Sampled:
+    """A row's fronts; one of fewer seeds stands for the others too, so that rows are paired by prompt."""
+    arrays = [front.per_query for front in row.fronts if front.per_query is not None]
+    chosen = [arrays[i % len(arrays)] for i in range(seeds)]
+    return Sampled(np.stack(chosen), samples, row.fronts[0].reference_point)
+
+
+def _spread(front: ParetoFront) -> float:
+    """Mean over the points of the inter-quartile range of the log-likelihood's change."""
+    assert front.residuals is not None
+    low, high = np.percentile(front.residuals, [25, 75], axis=1)
+    return float((high - low).mean())
+
+
+def _text(recipe: TextRecipe, document: Mapping[str, Any], chance: ParetoFront) -> str:
+    lists = ", ".join(f"{n:,} {split}" for split, n in document["data"]["lists"].items())
+    head = [
+        recipe.title,
+        recipe.about,
+        f"{document['model']} on {document['data']['name']} ({lists} prompts), {', '.join(document['objectives'])}; "
+        f"{document['device']}. Chance: {document['chance']:.5f}.",
+    ]
+    shown = []
+    for row in document["rows"]:
+        low, high = row["hypervolume_interval"]
+        test, paper = row["ours_minus_this"], row["published"]
+        known = [[f[name] for name in document["objectives"]] for f in row["follow"]]
+        found = [min(each) for each in known if None not in each]
+        shown.append(
+            [
+                row["label"],
+                row["seeds"],
+                f"{row['hypervolume']:.5f} [{low:.5f}, {high:.5f}]",
+                f"{row['above_chance']:+.5f}",
+                f"{test['difference']:+.5f} (p {test['p']:.3f})" if test else None,
+                f"{row['closeness']:.2f}",
+                f"{row['iqr']:.2f}",
+                f"{np.mean(found):.2f}" if found else None,
+                f"{row['cpu_seconds']:.0f}",
+                row["models"],
+                row["parameters"],
+                f"{paper['hypervolume']:.5f}" if "hypervolume" in paper else None,
+                f"{paper['seconds']:,.0f}" if "seconds" in paper else None,
+            ]
+        )
+    headers = ["method", "seeds", "hypervolume", "above chance", "ours - this", "closeness", "IQR", "least follow"]
+    headers += ["CPU s", "models", "trained numbers", "paper HV", "paper s"]
+    notes = (
+        "95 % intervals by bootstrap over prompts and seeds, paired between rows; IQR of the log-likelihood's change "
+        "in nats; least follow: the smallest rank correlation between w_j and its scorer, over objectives."
+    )
+    return "\n".join([*filter(None, head), "", table(headers, shown), notes])
+
+
+def _write(
+    recipe: TextRecipe,
+    folder: Path,
+    document: dict[str, Any],
+    text: str,
+    rows: Sequence[Row],
+    chance: ParetoFront,
+    *,
+    images: bool,
+) -> list[Path]:
+    write_atomic(folder / "table.txt", text + "\n")
+    write_json(folder / "result.json", _plain(document))
+    keys = ("label", "seeds", "hypervolume", "above_chance", "closeness", "iqr", "cpu_seconds", "models", "parameters")
+    lines = [",".join(keys), *(",".join(str(row[key]) for key in keys) for row in document["rows"])]
+    write_atomic(folder / "table.csv", "\n".join(lines) + "\n")
+    write_json(folder / "config.json", _plain({row.variant.label: row.runs[0].config for row in rows}))
+    files = [folder / name for name in ("table.txt", "result.json", "table.csv", "config.json")]
+    if len(document["objectives"]) == 2:
+        drawn, problem = figures.save(front_plot(recipe, rows, chance), folder / "front", images=images)
+        files += drawn
+        if problem:
+            write_atomic(folder / "front.txt", problem + "\n")
+    return files
+
+
+def front_plot(recipe: TextRecipe, rows: Sequence[Row], chance: ParetoFront) -> Any:
+    """The fronts of seed 0 in the plane of minus cross-entropies, as the paper's Figure 4, with the chance point."""
+    curves = [
+        figures.Curve(row.variant.label, front.auxiliary, front.main_mean, front.main_std)
+        for row in rows
+        for front in row.fronts[:1]
+    ]
+    curves.append(figures.Curve("Base (chance)", chance.auxiliary, chance.main_mean, 0.0, kind="base"))
+    names = [f"minus cross-entropy, {name}" for name in rows[0].fronts[0].objectives]
+    return figures.front_figure(curves, (names[0], names[1]), "closeness to the base, nats", recipe.title)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value

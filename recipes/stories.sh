@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Make checkpoints/stories again: the story model, openings, lists of continuations with real scores, and HyperDPO over
+# three objectives. STORIES names JSON lines of stories; about two hours on two cores, one and a half of them the model.
+#
+#   STORIES=tinystories.jsonl.xz bash recipes/stories.sh [WORK]
+set -euo pipefail
+work=${1:-runs/stories}
+out=checkpoints/stories
+mkdir -p "$work"
+[ -f "$work/base/README.md" ] || python recipes/stories_base.py --stories $STORIES --out "$work/base" --epochs 4
+[ -f "$work/openings.txt" ] || python recipes/stories_openings.py --model "$work/base" --count 1000 --out "$work/openings.txt"
+[ -f "$work/raw.jsonl" ] || hyperdpo sample "$work/base" --prompts "$work/openings.txt" --n 4 --max-new-tokens 48 \
+    --temperature 1.0 --top-p 0.95 --out "$work/raw.jsonl"
+[ -f "$work/lists.jsonl.xz" ] || hyperdpo label "$work/raw.jsonl" --scorers upbeat,concise,vivid --out "$work/lists.jsonl.xz"
+hyperdpo train text --model "$work/base" --data "$work/lists.jsonl.xz" --out "$work/run" --resume \
+    --objective upbeat:softmax:0.5 --objective concise:softmax:0.5 --objective vivid:softmax:0.5 \
+    --max-prompt 40 --max-response 64 --end False --precision bf16 --epochs 4 --patience 4 --batch-size 8 \
+    --learning-rate 0.002
+rm -rf "$out"
+cp -r "$work/run" "$out"
+rm -f "$out/train.log"
+cp -r "$work/base" "$out/base"
+cp "$work/lists.jsonl.xz" "$work/openings.txt" "$out/"

@@ -1,0 +1,84 @@
+"""Recipes of text: read with all problems at once, run, resumed without training again, printed beside the paper."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hyperdpo.cli import main
+from hyperdpo.errors import ConfigError
+from hyperdpo.text.data import write_lists
+from hyperdpo.text.study import is_text_recipe, read_text_recipe
+from tests.text.conftest import toy_preferences
+
+RECIPE = """
+kind = "text"
+title = "Toy"
+[quick]
+model = "{model}"
+data = ["{data}"]
+objectives = ["upbeat", "concise"]
+seeds = 2
+points = 3
+follow = 3
+fit = {{ epochs = 1, batch_size = 4 }}
+tokens = {{ max_prompt = 32, max_response = 32 }}
+[[variant]]
+label = "HyperDPO"
+method = "hyperdpo"
+[[variant]]
+label = "DPO Soup"
+method = "dpo-soup"
+seeds = 1
+[published."HyperDPO"]
+hypervolume = 0.19424
+"""
+
+
+@pytest.fixture
+def recipe(model_folder: Path, tmp_path: Path) -> Path:
+    toys = toy_preferences()
+    scores = [{"upbeat": s[:, 0].tolist(), "concise": s[:, 1].tolist()} for s in toys.scores]
+    write_lists(tmp_path / "lists.jsonl", toys.prompts, toys.responses, scores)
+    file = tmp_path / "toy.toml"
+    file.write_text(RECIPE.format(model=model_folder, data=tmp_path / "lists.jsonl"))
+    return file
+
+
+def test_a_recipe_runs_resumes_and_prints(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["reproduce", str(recipe), "--quick", "--work", str(tmp_path / "work"), "--no-images", "--device", "cpu"]
+    assert main([*argv, "--json"]) == 0
+    captured = capsys.readouterr()
+    found = json.loads(captured.out)["recipes"]["toy"]
+    assert captured.err.count("model 1 of") == 3
+    assert [(row["label"], row["seeds"]) for row in found["rows"]] == [("HyperDPO", 2), ("DPO Soup", 1)]
+    assert found["rows"][0]["above_chance"] == pytest.approx(found["rows"][0]["hypervolume"] - found["chance"])
+    assert found["rows"][0]["ours_minus_this"] is None
+    assert 0 < found["rows"][1]["ours_minus_this"]["p"] <= 1
+    names = {Path(f).name for f in found["files"]}
+    assert {"table.txt", "table.csv", "result.json", "config.json", "front.html"} <= names
+    assert main(argv) == 0
+    captured = capsys.readouterr()
+    assert "model 1 of" not in captured.err
+    assert "0.19424" in captured.out
+
+
+def test_all_unknown_keys_are_listed_at_once(recipe: Path) -> None:
+    text = recipe.read_text().replace("seeds = 2", "seedz = 2").replace('label = "DPO Soup"', 'lable = "x"')
+    recipe.write_text(text)
+    assert is_text_recipe(recipe)
+    with pytest.raises(ConfigError) as caught:
+        read_text_recipe(recipe, "quick")
+    assert len(caught.value.problems) == 3
+    assert "did you mean 'seeds'" in str(caught.value)
+
+
+def test_shipped_recipes_can_be_read() -> None:
+    folder = Path(__file__).resolve().parents[2] / "recipes"
+    found = [file for file in folder.glob("*.toml") if is_text_recipe(file)]
+    assert found
+    for file in found:
+        for size in ("quick", "full"):
+            assert read_text_recipe(file, size).variants
