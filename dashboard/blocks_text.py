@@ -96,7 +96,8 @@ def strip(
         rows.append(
             f'<div class="hx-row" role="listitem"{mark}><div><div class="hx-shares" aria-hidden="true">{shares}</div>'
             f'<div class="hx-small">{escape(said)}</div></div>'
-            f'<div><p class="hx-told">{plain(text.strip())}{_caret(growing)}</p>{scores_line(scores, names, measures)}</div></div>'
+            f'<div><p class="hx-told">{plain(text.strip())}{_caret(growing)}</p>'
+            f"{scores_line(scores, names, measures)}</div></div>"
         )
     label = f"The same prompt at {len(rows)} weights"
     return f'<div class="hx-strip11" role="list" aria-label="{label}">{"".join(rows)}</div>'

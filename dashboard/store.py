@@ -747,7 +747,7 @@ def is_cuda_out_of_memory(error: Exception) -> bool:
 def settle_memory() -> None:
     """Take what stays for long out of the garbage collector's rounds.
 
-    Streamlit collects after every run of the script, and going through the libraries' objects takes a fifth of a second.
+    Streamlit collects after every run of the script, and going through what PyTorch loads takes a fifth of a second.
     """
     import gc
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from hyperdpo.text.generate import Sampling
 
 SEAT = panel.Seat(".text", LOWEST_TEXT_SCALE, said.EXTRAPOLATION, pins=False)
-STREAM_MS, LOAD_MS, MEASURE_MS = 100, 700, 400
+STREAM_MS, LOAD_MS, MEASURE_MS = 100, 1000, 400
 QUICK_SECONDS = 0.1
 RANGE_SCALES = (0.7, 1.0, 3.0)  # the axes are made to hold the fronts at these
 

@@ -28,7 +28,7 @@ def sentence(rng: np.random.Generator) -> str:
 
 
 def make_stories(folder: Path, *, steps: int = 60, prompts: int = 60, objectives: int = 3) -> Path:
-    """Train a base on made-up sentences and a text run on lists of them, with `lists.jsonl` and `openings.txt` in it."""
+    """Train a base on made-up sentences and a run on lists of them, with `lists.jsonl` and `openings.txt` in it."""
     rng = np.random.default_rng(0)
     tokenizer, model = tiny_tokenizer(), tiny_model()
     torch.manual_seed(0)
