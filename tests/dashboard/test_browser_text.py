@@ -143,7 +143,7 @@ def test_an_answer_can_be_stopped_and_a_reload_brings_the_same_back(page: Any, t
 def test_downloads_open(page: Any, text_app: App, tmp_path: Path) -> None:
     open_text(page, text_app)
     page.locator(".hx-point circle").wait_for(timeout=PATIENCE)
-    page.get_by_role("button", name="Download").click()
+    page.get_by_test_id("stMain").get_by_role("button", name="Download", exact=True).click()
 
     def saved(button: str) -> bytes:
         with page.expect_download(timeout=PATIENCE) as caught:
