@@ -39,7 +39,7 @@ def measure(value: float, unit: str = "") -> str:
     """A score of one text; a unit that begins with a minus counts what there is less of."""
     if not math.isfinite(value):
         return "–"
-    if unit.startswith("-"):
+    if unit.startswith("-") and not unit[1:2].isdigit():
         return f"{abs(value):.1f} {unit[1:]}"
     return signed(value, 2).lstrip("+") if abs(value) < 10 else signed(value, 1).lstrip("+")
 

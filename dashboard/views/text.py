@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 SEAT = panel.Seat(".text", LOWEST_TEXT_SCALE, said.EXTRAPOLATION, pins=False)
 STREAM_MS, LOAD_MS, MEASURE_MS = 100, 1000, 400
 QUICK_SECONDS = 0.1
-RANGE_SCALES = (0.7, 1.0, 3.0)  # the axes are made to hold the fronts at these
+RANGE_SCALES = (0.7, 1.0, 1.4, 2.0, 3.0, 5.0)  # the axes are made to hold the fronts at these
 
 
 @dataclass(frozen=True, eq=False)
@@ -402,7 +402,7 @@ def look_up(saved: Saved, lists: Lists | None) -> Front:
     reading = lists.reading(choice) if lists else None
     wide = [c for s in RANGE_SCALES for c in lists.curves(s)] if lists else list(curves)
     ranges = charts_text.entropy_ranges(wide)
-    view = f"{saved.entry.label}|{told.x}|{told.y}"
+    view = f"{saved.entry.label}|{told.x}|{told.y}|{lists is not None}"  # the axes change once, as c comes alive
     return Front(curves, reading, ranges, told.x, told.y, choice.scale if lists else 1.0, view)
 
 

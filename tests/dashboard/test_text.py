@@ -129,6 +129,7 @@ def test_measures_say_their_unit_and_which_way_they_moved() -> None:
     assert words_text.measure(0.5) == "0.50"
     assert words_text.measure(-0.25) == "−0.25"
     assert words_text.measure(-7.25, "-words") == "7.2 words"
+    assert words_text.measure(0.5, "-1 to 1") == "0.50"
     assert words_text.measure(float("nan")) == "–"
     line = blocks_text.scores_line((0.5, -3.0, float("nan")), NAMES, MEASURES, (0.2, -2.0, 0.0))
     assert "3.0 words" in line
