@@ -17,7 +17,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils.logging import disable_progress_bar
 
 from hyperdpo.errors import ConfigError, DataError
@@ -173,18 +180,22 @@ class TextModel(nn.Module):
     def _scores(self, embedded: Tensor, attention: Tensor, ids: Tensor, scored: Tensor) -> Tensor:
         """(rows,) log-probability of the scored tokens; only the logits from the first of them on are made."""
         first = int(scored.any(0).float().argmax())
-        keep = ids.shape[1] - first + 1  # a token is predicted at the position before it
-        if keep > embedded.shape[1]:
+        if embedded.shape[1] == ids.shape[1] - first:
             raise DataError("A response begins at the first token: a base without a prefix needs a prompt before it.")
+        losses = self.token_losses(embedded, attention, ids[:, first:])
+        return -(losses * scored[:, first:]).sum(-1)
+
+    def token_losses(self, embedded: Tensor, attention: Tensor, targets: Tensor) -> Tensor:
+        """(rows, t) cross-entropy, nats, of the last t tokens, `targets`, each from the position before it."""
+        length, t = embedded.shape[1], targets.shape[1]
         logits = self.backbone(
             inputs_embeds=embedded,
             attention_mask=attention.long(),
             position_ids=positions(attention),
-            logits_to_keep=keep,
-        ).logits[:, :-1]
-        targets, wanted = ids[:, first:], scored[:, first:]
-        losses = nn.functional.cross_entropy(logits.float().transpose(1, 2), targets, reduction="none")
-        return -(losses * wanted).sum(-1)
+            logits_to_keep=torch.arange(length - t - 1, length - 1, device=embedded.device),
+        ).logits
+        losses = nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
+        return losses.view(targets.shape)
 
     def encode(self, tokens: Tokens, base: Tensor, mask: Tensor) -> Tokens:
         """Nothing can be shared between weights: the tokens themselves."""
@@ -276,6 +287,14 @@ def load_backbone(name: str | Path, *, dtype: torch.dtype = torch.float32) -> Pr
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(str(name), dtype=dtype)
         model.eval()
         return model
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(_not_found("model", name, error)) from None
+
+
+def load_config(name: str | Path) -> PreTrainedConfig:
+    """The shape of a model, without its weights. Raises ConfigError where there is none, or no such architecture."""
+    try:
+        return AutoConfig.from_pretrained(str(name))
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(_not_found("model", name, error)) from None
 

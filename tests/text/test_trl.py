@@ -80,7 +80,7 @@ def trainer_of(model: TextModel, kind: str, pairs: TokenLists, folder: Path, **o
                 max_length=None,
                 disable_tqdm=True,
                 **options,
-            ),  # fmt: skip
+            ),
             train_dataset=datasets.Dataset.from_list(rows),
             processing_class=tiny_tokenizer(),
             peft_config=copy.deepcopy(model.backbone.peft_config["default"]),
