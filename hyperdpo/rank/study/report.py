@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from hyperdpo.figures import NEUTRAL, ORACLE, Curve, Figure, Series, bar_figure, front_figure, sweep_figure
+from hyperdpo.rank.study import across
 from hyperdpo.rank.study.recipe import Recipe
 from hyperdpo.rank.study.rows import FACTS, REACH, CaseTable, parameters_at
 from hyperdpo.tables import table
@@ -41,10 +42,17 @@ def document(recipe: Recipe, tables: Sequence[CaseTable], notes: Sequence[str]) 
         "rows": rows,
         "reach": {t.case.name: t.reach() for t in tables if t.reach()},
         "distances": [d for t in tables for d in t.distances()] if recipe.report == "distance" else [],
+        "across": across_document(recipe, tables) if recipe.report == "across" else None,
         "published": published(recipe, rows),
         "draws": recipe.draws,
         "notes": list(notes),
     }
+
+
+def across_document(recipe: Recipe, tables: Sequence[CaseTable]) -> dict[str, Any]:
+    """What a report across cases adds."""
+    found = across.rows(recipe, tables)
+    return {"x": recipe.x, "rows": found, "claims": across.claims(recipe, found)}
 
 
 def published(recipe: Recipe, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -82,6 +90,8 @@ def text(recipe: Recipe, found: Mapping[str, Any], tables: Sequence[CaseTable]) 
             parts[-1] += "\n" + _reach_text(found["reach"][t.case.name])
     if found["distances"]:
         parts.append(_distance_text(recipe, found["distances"]))
+    if found["across"]:
+        parts.append(across.text(recipe, found["across"]["rows"]))
     if found["published"]:
         parts.append(_published_text(recipe, found["published"]))
     parts += [f"Note: {note}." for note in found["notes"]]
@@ -95,7 +105,7 @@ def _case_text(recipe: Recipe, t: CaseTable, rows: Sequence[Mapping[str, Any]]) 
         f"{'validation' if recipe.report == 'tuning' else 'test'} queries; "
         f"seeds {', '.join(map(str, t.seeds))}; NDCG@{first.about['k']}; 95 % intervals over queries and seeds"
     )
-    headers = ["", "hypervolume", f"{first.names[0]} mean", "std", "sparsity", "s", "CPU s", "base s", "tuning s",
+    headers = ["", "hypervolume", f"{first.names[0]} mean", "std", "sparsity", "s", "CPU s", "base s", "tuning CPU s",
                "models", "parameters"]  # fmt: skip
     ours = t.ours is not None
     if ours:
@@ -238,7 +248,13 @@ def resolved(recipe: Recipe, tables: Sequence[CaseTable]) -> dict[str, Any]:
 
 
 def figures(recipe: Recipe, tables: Sequence[CaseTable]) -> dict[str, Figure]:
-    """{case: figure}: fronts in the plane of two objectives, curves where something is swept, bars otherwise."""
+    """{case: figure}: fronts in the plane of two objectives, curves where something is swept, bars otherwise.
+
+    A report across cases is one figure.
+    """
+    if recipe.report == "across":
+        title = f"{recipe.title} ({recipe.size})"
+        return {recipe.x: across.figure(recipe, across.rows(recipe, tables), title)}
     out = {}
     for t in tables:
         title = f"{recipe.title} ({t.case.name}, {recipe.size})"

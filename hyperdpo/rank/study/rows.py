@@ -72,6 +72,8 @@ class CaseTable:
     recipe: Recipe
     case: Case
     cells: Sequence[Cell]
+    dense: Sequence[Cell] = ()
+    """For an across report: variants that answer any w, at every weight of its spacing."""
 
     @cached_property
     def seeds(self) -> tuple[int, ...]:
@@ -86,6 +88,15 @@ class CaseTable:
     def sampled(self) -> list[Sampled]:
         """One for each cell, in order."""
         return [Sampled(self._common(c, c.per_query), self.samples) for c in self.cells]
+
+    def dense_volumes(self, label: str) -> dict[str, float]:
+        """{own, oracle ...: hypervolume, mean over seeds} of a variant at the spacing; empty where not measured."""
+        found = [c for c in self.dense if c.variant.label == label and set(self.seeds) <= set(c.seeds)]
+        return {
+            name: Sampled(self._common(c, front), self.samples).value("hypervolume")
+            for c in found
+            for name, front in {OWN: c.per_query, **c.facts}.items()
+        }
 
     @cached_property
     def facts(self) -> dict[str, Sampled]:

@@ -12,17 +12,19 @@ from typing import Any
 from hyperdpo import figures
 from hyperdpo.errors import ConfigError, HyperDPOError
 from hyperdpo.files import write_atomic, write_json
-from hyperdpo.methods import members
+from hyperdpo.methods import EVERY_WEIGHT, members
 from hyperdpo.rank.data import check_task
 from hyperdpo.rank.study import report, tuning
 from hyperdpo.rank.study.recipe import Case, Overrides, Recipe, Size, Variant, find_recipe, is_recipe, read_recipe
-from hyperdpo.rank.study.rows import CaseTable, check_same_queries, make_cell
+from hyperdpo.rank.study.rows import CaseTable, Cell, check_same_queries, make_cell
 from hyperdpo.rank.study.runner import execute
 from hyperdpo.rank.study.sources import Fold, how_to_give, parse_given, prepare
 from hyperdpo.rank.study.units import Measure, Store, Unit, base_unit, measure, method_unit
 from hyperdpo.runs import versions
+from hyperdpo.weights import lattice_size
 
 Say = Callable[[str], None]
+MOST_POINTS = 1001  # at which a front is measured: exact hypervolume takes minutes for the 3,003 of m = 6
 TUNING = "tuning"  # the recipe that all others may rest on; it is not one of "all recipes"
 
 
@@ -146,12 +148,19 @@ def _asked(
                     unit = method_unit(
                         case, fold, data, config, base, label=variant.label, preset=variant.preset, device=store.device
                     )
-                    wanted = measure(unit, scale=variant.scale, at_beta=variant.at_beta, split=split)
-                    out.append(Asked(case, variant, seed, number, replace(unit, measures=(wanted,)), wanted))
+                    for steps in _grids(recipe, variant, data.task.m):
+                        wanted = measure(unit, scale=variant.scale, at_beta=variant.at_beta, split=split, steps=steps)
+                        out.append(Asked(case, variant, seed, number, replace(unit, measures=(wanted,)), wanted))
                     out.append(Asked(case, variant, seed, number, base, base.measures[0]))
     if problems:
         raise ConfigError(problems)
     return out
+
+
+def _grids(recipe: Recipe, variant: Variant, m: int) -> tuple[int, ...]:
+    """Where a variant is measured: on the method's own grid (0), and at the recipe's spacing if it answers any w."""
+    dense = recipe.steps and variant.config.method.method in EVERY_WEIGHT
+    return (0, recipe.steps) if dense and lattice_size(m, recipe.steps) <= MOST_POINTS else (0,)
 
 
 def _merged(asked: Sequence[Asked]) -> list[Unit]:
@@ -201,23 +210,31 @@ def _tables(
     """A table for each case; variants with no finished seed are left out of it."""
     tables = []
     for case in recipe.cases:
-        cells = []
-        for variant in recipe.variants:
-            keys: dict[int, dict[int, str]] = {}
-            for a in asked:
-                if a.case == case and a.variant is variant and a.unit.base is not None:
-                    keys.setdefault(a.seed, {})[a.fold] = a.measure.key
-            whole = {
-                seed: [store.load(folds[i]) for i in sorted(folds)]
-                for seed, folds in keys.items()
-                if len(folds) == len(prepared[case] or []) and all(store.file(k).exists() for k in folds.values())
-            }
-            if whole:
-                cells.append(make_cell(case, variant, whole))
+        folds = len(prepared[case] or [])
+        cells = _cells(recipe, case, [a for a in asked if not a.measure.steps], folds, store)
+        dense = _cells(recipe, case, [a for a in asked if a.measure.steps], folds, store)
         if cells and set.intersection(*(set(c.seeds) for c in cells)):
             check_same_queries(cells)
-            tables.append(CaseTable(recipe, case, cells))
+            tables.append(CaseTable(recipe, case, cells, dense))
     return tables
+
+
+def _cells(recipe: Recipe, case: Case, asked: Sequence[Asked], folds: int, store: Store) -> list[Cell]:
+    """One for each variant that has a seed of which every fold is measured."""
+    cells = []
+    for variant in recipe.variants:
+        keys: dict[int, dict[int, str]] = {}
+        for a in asked:
+            if a.case == case and a.variant is variant and a.unit.base is not None:
+                keys.setdefault(a.seed, {})[a.fold] = a.measure.key
+        whole = {
+            seed: [store.load(found[i]) for i in sorted(found)]
+            for seed, found in keys.items()
+            if len(found) == folds and all(store.file(k).exists() for k in found.values())
+        }
+        if whole:
+            cells.append(make_cell(case, variant, whole))
+    return cells
 
 
 def _write(

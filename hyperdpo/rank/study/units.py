@@ -33,6 +33,7 @@ from hyperdpo.rank.study.sources import Fold
 from hyperdpo.rank.train import TRAINING, RankConfig, plan, train
 from hyperdpo.runs import versions
 from hyperdpo.training import FitConfig, make_accelerator
+from hyperdpo.weights import lattice
 
 FORMAT = 1  # of what a unit keeps; another number makes every unit anew
 KEY_LENGTH = 20
@@ -44,12 +45,16 @@ CARRIER = RankConfig(net=NetConfig(width=1, layers=0, heads=0), fit=FitConfig(ep
 
 @dataclass(frozen=True)
 class Measure:
-    """One front of a trained run: on which split, at which c, at which temperatures."""
+    """One front of a trained run: on which split, at which c, at which temperatures.
+
+    `steps` asks for every weight that is a multiple of 1/steps instead of the method's grid.
+    """
 
     key: str
     scale: float = 1.0
     at_beta: tuple[float, ...] | None = None
     split: str = "test"
+    steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -135,10 +140,11 @@ def _place(case: Case, fold: Fold) -> str:
     return case.name + (f", fold {fold.index + 1}" if fold.rotate or fold.index else "")
 
 
-def measure(unit: Unit, *, scale: float, at_beta: Sequence[float] | None, split: str) -> Measure:
+def measure(unit: Unit, *, scale: float, at_beta: Sequence[float] | None, split: str, steps: int = 0) -> Measure:
     """One measure of a unit's run."""
     beta = None if at_beta is None else tuple(at_beta)
-    return Measure(digest([unit.key, scale, beta, split]), scale, beta, split)
+    decided = [unit.key, scale, beta, split, *([steps] if steps else [])]
+    return Measure(digest(decided), scale, beta, split, steps)
 
 
 @dataclass(frozen=True)
@@ -191,13 +197,14 @@ class Store:
         return train(data, config, out, resume=True, device=self.device)
 
     def _fronts(self, run: RankRun, data: RankData, wanted: Measure) -> list[ParetoFront]:
-        if (wanted.scale, wanted.at_beta, wanted.split) == (1.0, None, "test"):
+        if (wanted.scale, wanted.at_beta, wanted.split, wanted.steps) == (1.0, None, "test", 0):
             return run.folder.fronts()  # measured when the training ended
         terms: dict[str, Any] = {} if wanted.at_beta is None else {"beta": wanted.at_beta}
         if len(terms.get("beta", ())) == 1:
             terms["beta"] = wanted.at_beta[0]  # type: ignore[index]
         return evaluate_run(
-            run, data, split=wanted.split, points=run.method.points, scale=wanted.scale,
+            run, data, split=wanted.split, scale=wanted.scale,
+            points=lattice(data.task.m, wanted.steps) if wanted.steps else run.method.points,
             device=make_accelerator(self.device).device, **terms,
         )  # fmt: skip
 
