@@ -68,9 +68,10 @@ def to_toml(found: Mapping[str, Mapping[str, Any]], recipe: Recipe) -> str:
     """The file that recipes name as `tuned`."""
     flag = " --quick" if recipe.size == "quick" else ""
     seeds = "seed 0" if recipe.seeds == 1 else f"seeds 0 to {recipe.seeds - 1}"
+    cases = ", ".join(case.name for case in recipe.cases)
     lines = [
         f"# Written by `hyperdpo reproduce {recipe.name}{flag}`. {recipe.title}.",
-        f"# Data: {', '.join(case.name for case in recipe.cases)}; {seeds}; {platform.machine()}, one thread a process.",
+        f"# Data: {cases}; {seeds}; {platform.machine()}, one thread a process.",
         "# Judged by the hypervolume of validation NDCG at c = 1, which favours bold settings: `main` is the mean main",
         "# score over the front, what they keep of it. `seconds` is the CPU time of all settings of the method.",
     ]
