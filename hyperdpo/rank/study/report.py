@@ -110,6 +110,8 @@ def _case_text(recipe: Recipe, t: CaseTable, rows: Sequence[Mapping[str, Any]]) 
     ours = t.ours is not None
     if ours:
         headers += [f"{recipe.ours} /", "p better"]
+    equal = bool(t.curves) and ours
+    headers += ["at equal main"] if equal else []
     shown = []
     for row in rows:
         cells: list[object] = [
@@ -121,6 +123,9 @@ def _case_text(recipe: Recipe, t: CaseTable, rows: Sequence[Mapping[str, Any]]) 
         if ours:
             test = (row["against"] or {}).get("hypervolume")
             cells += [_ratio(test), f"{test['p']:.3f}"] if test else [None, None]
+        if equal:
+            at = row.get("equal_main")
+            cells.append(f"{at['ratio']:.3f} (c {at['scale']:.2g})" if at else None)
         shown.append(cells)
     return f"{head}\n{table(headers, shown)}"
 
@@ -129,6 +134,12 @@ def _reach_text(reach: Mapping[str, Any]) -> str:
     parts = []
     if "ratio" in reach:
         parts.append(f"{_ratio(reach['ratio'])} times the best other method's hypervolume ({reach['best_baseline']})")
+    if "equal_main" in reach:
+        at = reach["equal_main"]
+        parts.append(
+            f"{at['ratio']:.3f} times the best other's where c gives it the same main score ({at['best_baseline']} at "
+            f"c {at['scale']:.2g})"
+        )
     if "oracle_share" in reach:
         parts.append(f"{_ratio(reach['oracle_share'])} of the best possible at this beta")
     if reach.get("time_ratio") is not None:
@@ -221,6 +232,9 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
         low, high = test["ratio_interval"]
         line |= {"ours_ratio": test["ratio"], "ours_ratio_low": low, "ours_ratio_high": high, "p_better": test["p"]}
         line |= {"ours_difference": test["difference"]}
+    equal = row.get("equal_main")
+    if equal:
+        line |= {"ours_ratio_at_equal_main": equal["ratio"], "equal_main_scale": equal["scale"]}
     return line
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,10 @@ from hyperdpo.methods import EVERY_WEIGHT, members
 from hyperdpo.rank.data import check_task
 from hyperdpo.rank.study import report, tuning
 from hyperdpo.rank.study.recipe import Case, Overrides, Recipe, Size, Variant, find_recipe, is_recipe, read_recipe
-from hyperdpo.rank.study.rows import CaseTable, Cell, check_same_queries, make_cell
+from hyperdpo.rank.study.rows import CaseTable, Cell, check_same_queries, make_cell, make_curve
 from hyperdpo.rank.study.runner import execute
 from hyperdpo.rank.study.sources import Fold, how_to_give, parse_given, prepare
-from hyperdpo.rank.study.units import Measure, Store, Unit, base_unit, measure, method_unit
+from hyperdpo.rank.study.units import Measure, Measured, Store, Unit, base_unit, measure, method_unit
 from hyperdpo.runs import versions
 from hyperdpo.weights import lattice_size
 
@@ -148,8 +148,8 @@ def _asked(
                     unit = method_unit(
                         case, fold, data, config, base, label=variant.label, preset=variant.preset, device=store.device
                     )
-                    for steps in _grids(recipe, variant, data.task.m):
-                        wanted = measure(unit, scale=variant.scale, at_beta=variant.at_beta, split=split, steps=steps)
+                    for more in _measures(recipe, variant, data.task.m):
+                        wanted = measure(unit, scale=variant.scale, at_beta=variant.at_beta, split=split, **more)
                         out.append(Asked(case, variant, seed, number, replace(unit, measures=(wanted,)), wanted))
                     out.append(Asked(case, variant, seed, number, base, base.measures[0]))
     if problems:
@@ -157,10 +157,14 @@ def _asked(
     return out
 
 
-def _grids(recipe: Recipe, variant: Variant, m: int) -> tuple[int, ...]:
-    """Where a variant is measured: on the method's own grid (0), and at the recipe's spacing if it answers any w."""
-    dense = recipe.steps and variant.config.method.method in EVERY_WEIGHT
-    return (0, recipe.steps) if dense and lattice_size(m, recipe.steps) <= MOST_POINTS else (0,)
+def _measures(recipe: Recipe, variant: Variant, m: int) -> list[dict[str, Any]]:
+    """What is measured of a variant: its front; at a spacing, if it answers any w; as c moves, where ours is named."""
+    found: list[dict[str, Any]] = [{}]
+    if recipe.steps and variant.config.method.method in EVERY_WEIGHT and lattice_size(m, recipe.steps) <= MOST_POINTS:
+        found.append({"steps": recipe.steps})
+    if recipe.report == "table" and recipe.ours is not None and (variant.scale, variant.at_beta) == (1.0, None):
+        found.append({"curve": True})
+    return found
 
 
 def _merged(asked: Sequence[Asked]) -> list[Unit]:
@@ -211,21 +215,30 @@ def _tables(
     tables = []
     for case in recipe.cases:
         folds = len(prepared[case] or [])
-        cells = _cells(recipe, case, [a for a in asked if not a.measure.steps], folds, store)
-        dense = _cells(recipe, case, [a for a in asked if a.measure.steps], folds, store)
+        own = [a for a in asked if a.case == case and a.unit.base is not None]
+        plain = [a for a in own if not (a.measure.steps or a.measure.curve)]
+        cells = _cells(recipe, case, plain, folds, store)
+        dense = _cells(recipe, case, [a for a in own if a.measure.steps], folds, store)
+        curves = _finished(recipe, [a for a in own if a.measure.curve], folds, store)
         if cells and set.intersection(*(set(c.seeds) for c in cells)):
             check_same_queries(cells)
-            tables.append(CaseTable(recipe, case, cells, dense))
+            curve_of = {variant.label: make_curve(found) for variant, found in curves}
+            tables.append(CaseTable(recipe, case, cells, dense, curve_of))
     return tables
 
 
 def _cells(recipe: Recipe, case: Case, asked: Sequence[Asked], folds: int, store: Store) -> list[Cell]:
-    """One for each variant that has a seed of which every fold is measured."""
-    cells = []
+    return [make_cell(case, variant, found) for variant, found in _finished(recipe, asked, folds, store)]
+
+
+def _finished(
+    recipe: Recipe, asked: Sequence[Asked], folds: int, store: Store
+) -> Iterator[tuple[Variant, dict[int, list[Measured]]]]:
+    """Each variant that has a seed of which every fold is measured, with {seed: what each fold measured}."""
     for variant in recipe.variants:
         keys: dict[int, dict[int, str]] = {}
         for a in asked:
-            if a.case == case and a.variant is variant and a.unit.base is not None:
+            if a.variant is variant:
                 keys.setdefault(a.seed, {})[a.fold] = a.measure.key
         whole = {
             seed: [store.load(found[i]) for i in sorted(found)]
@@ -233,8 +246,7 @@ def _cells(recipe: Recipe, case: Case, asked: Sequence[Asked], folds: int, store
             if len(found) == folds and all(store.file(k).exists() for k in found.values())
         }
         if whole:
-            cells.append(make_cell(case, variant, whole))
-    return cells
+            yield variant, whole
 
 
 def _write(
