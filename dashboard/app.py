@@ -15,12 +15,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads tha
 
 import streamlit as st
 
-from dashboard.views import compare, explore, runs, temperature
+from dashboard.views import compare, explore, runs, temperature, text
 
 st.set_page_config(page_title="HyperDPO Explorer", layout="wide", initial_sidebar_state="auto")
 st.html(Path(__file__).with_name("style.css"))
 pages = [
     st.Page(explore.render, title="Explore", url_path="explore", default=True),
+    st.Page(text.render, title="Text", url_path="text"),
     st.Page(temperature.render, title="Temperature", url_path="temperature"),
     st.Page(compare.render, title="Compare", url_path="compare"),
     st.Page(runs.render, title="Runs", url_path="runs"),

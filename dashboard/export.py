@@ -16,7 +16,7 @@ from dashboard.readings import Curve, Reading
 from hyperdpo.errors import HyperDPOError
 
 IMAGES = {"PNG": "image/png", "SVG": "image/svg+xml", "PDF": "application/pdf"}
-MIME = {**IMAGES, "HTML": "text/html", "CSV": "text/csv", "JSON": "application/json"}
+MIME = {**IMAGES, "HTML": "text/html", "CSV": "text/csv", "JSON": "application/json", "ZIP": "application/zip"}
 NO_BROWSER = (
     "Pictures are drawn by a browser on the machine that runs the dashboard, and none (Chrome or Chromium) was found, "
     "or it did not start. The HTML file holds the same chart and opens anywhere; the camera in the chart's own toolbar "

@@ -25,6 +25,7 @@ export function rebalance(percent, index, value, locked) {
 
 const scaleOf = (step) => Number((10 ** (step / STEPS)).toPrecision(3));
 const stepOf = (scale) => Math.round(STEPS * Math.log10(scale));
+const lowestStep = (low) => Math.ceil(STEPS * Math.log10(low) - 0.1);
 
 function element(tag, properties = {}, children = []) {
   const made = Object.assign(document.createElement(tag), properties);
@@ -87,7 +88,8 @@ class Panel {
   }
 
   build() {
-    const { names, colours } = this.data;
+    const { names, colours, low, caution, pins } = this.data;
+    this.lowest = lowestStep(low);
     const rows = names.map((name, i) => {
       const id = `attention-${i}`;
       const slider = element("input", { type: "range", id, min: "0", max: "100", step: "1", className: "slider" });
@@ -108,7 +110,7 @@ class Panel {
       return { node, slider, only, lock, value };
     });
     const scale = element("input", {
-      type: "range", id: "scale", className: "slider", min: String(-STEPS), max: String(STEPS), step: "1",
+      type: "range", id: "scale", className: "slider", min: String(this.lowest), max: String(STEPS), step: "1",
     });
     scale.setAttribute("aria-label", "How far from the base: c, from bolder to closer");
     tens(scale, () => this.rescale(Number(scale.value)));
@@ -123,7 +125,8 @@ class Panel {
     const pin = button("pin as A", "", () => this.trigger("pin"));
     const copy = button("copy link", "Copies this page's address: whoever opens it sees the same view", () => this.copy(copy));
     const reset = button("reset", "Equal attention, c = 1, nothing locked", () => this.reset());
-    this.parts = { rows, scale, scaleValue, pin, equal };
+    const warning = element("p", { className: "caution", textContent: caution, hidden: true, role: "note" });
+    this.parts = { rows, scale, scaleValue, pin, equal, warning };
     const attention = element("div", { role: "group" }, [
       element("div", { className: "line head" }, [element("h2", { textContent: "What matters" }), equal]),
       ...rows.map((r) => r.node),
@@ -135,8 +138,9 @@ class Panel {
       element("div", { className: "line ends" }, [
         element("span", { textContent: "bolder" }), element("span", { textContent: "closer to the base" }),
       ]),
+      warning,
     ]);
-    this.root.replaceChildren(attention, distance, element("div", { className: "buttons" }, [reset, pin, copy]));
+    this.root.replaceChildren(attention, distance, element("div", { className: "buttons" }, [reset, ...(pins ? [pin] : []), copy]));
   }
 
   draw() {
@@ -156,9 +160,10 @@ class Panel {
     this.parts.equal.hidden = alone;
     const step = stepOf(this.scale);
     scale.value = String(step);
-    scale.style.setProperty("--share", `${step + STEPS}%`);
+    scale.style.setProperty("--share", `${(100 * (step - this.lowest)) / (STEPS - this.lowest)}%`);
     scale.setAttribute("aria-valuetext", `c = ${this.scale}`);
     scaleValue.textContent = `c = ${this.scale.toPrecision(3)}`;
+    this.parts.warning.hidden = !this.data.caution || this.scale >= 1;
     pin.textContent = this.data.pinned ? "unpin A" : "pin as A";
     pin.title = this.data.pinned ? "Stop comparing with A" : "Remember this choice as A and compare with it";
   }

@@ -8,14 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
 from dashboard.charts import objective_colour
-from dashboard.state import Choice, Key, clean_scale, whole_percent
+from dashboard.state import MIN_SCALE, Choice, Key, clean_scale, whole_percent
 
 HERE = Path(__file__).parent
 PINNED, PAINTED = "pin", "painted"
@@ -26,7 +26,7 @@ class PanelState:
     """What the panel shows: the choice, which objectives are locked, and A.
 
     `epoch` grows when the state changes for another reason than a move of the panel, which then takes it over; `ack` is
-    the number of the last move that was handled.
+    the number of the last move that was handled; `low` is the smallest c.
     """
 
     choice: Choice
@@ -34,6 +34,7 @@ class PanelState:
     pin: Choice | None = None
     epoch: int = 0
     ack: int = 0
+    low: float = MIN_SCALE
 
 
 def heard(state: PanelState, moved: Any) -> PanelState:
@@ -45,7 +46,7 @@ def heard(state: PanelState, moved: Any) -> PanelState:
     if not (_numbers(percent, m) and isinstance(scale, int | float) and math.isfinite(scale) and scale > 0):
         return state
     assert isinstance(percent, list)
-    choice = Choice(whole_percent(percent), clean_scale(float(scale)))
+    choice = Choice(whole_percent(percent), max(state.low, clean_scale(float(scale))))
     flags = locked if isinstance(locked, list) and len(locked) == m else [False] * m
     return replace(
         state, choice=choice, locked=tuple(i for i, on in enumerate(flags) if on), ack=int(moved.get("seq") or 0)
@@ -57,32 +58,61 @@ def pressed(state: PanelState, what: Any) -> PanelState:
     return replace(state, pin=None if state.pin else state.choice) if what == PINNED else state
 
 
-def current() -> PanelState:
+@dataclass(frozen=True)
+class Seat:
+    """Which panel it is: views with sliders of their own have one each.
+
+    Attributes:
+        name: stands after the session's keys; empty for the ranking views.
+        low: smallest c. caution: what the panel says where c is below 1; empty where that needs no word.
+        pins: whether a choice can be pinned as A.
+    """
+
+    name: str = ""
+    low: float = MIN_SCALE
+    caution: str = ""
+    pins: bool = True
+
+    def key(self, key: Key) -> str:
+        """The session's key of this panel."""
+        return f"{key}{self.name}"
+
+
+RANKING = Seat()
+
+
+def current(seat: Seat = RANKING) -> PanelState:
     """The panel's state as the session keeps it."""
-    s = st.session_state
-    return PanelState(s[Key.CHOICE], s.get(Key.LOCKED, ()), s.get(Key.PIN), s.get(Key.EPOCH, 0), s.get(Key.ACK, 0))
+    s, key = st.session_state, seat.key
+    locked, pin = s.get(key(Key.LOCKED), ()), s.get(key(Key.PIN))
+    return PanelState(s[key(Key.CHOICE)], locked, pin, s.get(key(Key.EPOCH), 0), s.get(key(Key.ACK), 0), seat.low)
 
 
-def keep(state: PanelState) -> None:
+def keep(state: PanelState, seat: Seat = RANKING) -> None:
     """Write the panel's state to the session."""
-    s = st.session_state
-    s[Key.CHOICE], s[Key.LOCKED], s[Key.PIN] = state.choice, state.locked, state.pin
-    s[Key.EPOCH], s[Key.ACK] = state.epoch, state.ack
+    s, key = st.session_state, seat.key
+    s[key(Key.CHOICE)], s[key(Key.LOCKED)], s[key(Key.PIN)] = state.choice, state.locked, state.pin
+    s[key(Key.EPOCH)], s[key(Key.ACK)] = state.epoch, state.ack
 
 
-def set_choice(choice: Choice, pin: Choice | None = None) -> None:
+def set_choice(choice: Choice, pin: Choice | None = None, seat: Seat = RANKING) -> None:
     """Put the sliders somewhere from outside: nothing stays locked."""
-    keep(PanelState(choice, (), pin, st.session_state.get(Key.EPOCH, 0) + 1, 0))
+    keep(PanelState(choice, (), pin, st.session_state.get(seat.key(Key.EPOCH), 0) + 1, 0), seat)
 
 
-def show(objectives: Sequence[str], url: Callable[[], str], painted: Callable[[], object] | None = None) -> None:
+def show(
+    objectives: Sequence[str],
+    url: Callable[[], str],
+    painted: Callable[[], object] | None = None,
+    seat: Seat = RANKING,
+) -> None:
     """Draw the panel where the caller stands; moves land in the session before the script goes on.
 
     `url` gives the query string that says the present state; `painted` is called once a chart is on the screen.
     """
-    state = current()
+    state = current(seat)
     result = _component()(
-        key=Key.PANEL,
+        key=seat.key(Key.PANEL),
         data={
             "names": list(objectives),
             "colours": [objective_colour(i) for i in range(len(objectives))],
@@ -94,24 +124,27 @@ def show(objectives: Sequence[str], url: Callable[[], str], painted: Callable[[]
             "ack": state.ack,
             "url": url(),
             "watch": painted is not None,
+            "low": seat.low,
+            "caution": seat.caution,
+            "pins": seat.pins,
         },
-        on_moved_change=_on_moved,
-        on_pressed_change=_on_pressed,
+        on_moved_change=partial(_on_moved, seat),
+        on_pressed_change=partial(_on_pressed, seat),
     )
     if painted is not None and result.pressed == PAINTED:
         painted()
 
 
-def _on_moved() -> None:
-    keep(heard(current(), _value("moved")))
+def _on_moved(seat: Seat) -> None:
+    keep(heard(current(seat), _value("moved", seat)), seat)
 
 
-def _on_pressed() -> None:
-    keep(pressed(current(), _value("pressed")))
+def _on_pressed(seat: Seat) -> None:
+    keep(pressed(current(seat), _value("pressed", seat)), seat)
 
 
-def _value(name: str) -> Any:
-    held = st.session_state.get(Key.PANEL)
+def _value(name: str, seat: Seat) -> Any:
+    held = st.session_state.get(seat.key(Key.PANEL))
     return held.get(name) if isinstance(held, Mapping) else getattr(held, name, None)
 
 

@@ -83,7 +83,7 @@ class Point {
     this.svg.style.display = at ? "" : "none";
     if (!at) return void (this.tip.hidden = true);
     const { marker, error_x: across, error_y: up, text, x, y } = this.trace;
-    const { left, top, toX, toY } = at;
+    const { left, top, toX, toY, inX, inY } = at;
     const line = (element, error, x1, y1, x2, y2) => {
       element.style.display = error?.array ? "" : "none";
       if (!error?.array) return;
@@ -92,8 +92,8 @@ class Point {
       element.setAttribute("stroke-width", error.thickness);
     };
     const ends = (value, error) => [value - (error?.arrayminus?.[0] ?? 0), value + (error?.array?.[0] ?? 0)];
-    const [west, east] = ends(x[0], across).map(toX);
-    const [south, north] = ends(y[0], up).map(toY);
+    const [west, east] = ends(x[0], across).map(toX).map(inX);
+    const [south, north] = ends(y[0], up).map(toY).map(inY);
     line(this.across, across, west, top, east, top);
     line(this.up, up, left, south, left, north);
     const looks = { cx: left, cy: top, r: marker.size / 2, fill: marker.color, stroke: marker.line.color };
@@ -126,10 +126,12 @@ class Point {
     const height = whole.height - margin.t - margin.b;
     const toX = (value) => margin.l + (width * (value - x0)) / (x1 - x0);
     const toY = (value) => margin.t + (height * (y1 - value)) / (y1 - y0);
+    const within = (low, size) => (value) => Math.min(Math.max(value, low), low + size);
+    const [inX, inY] = [within(margin.l, width), within(margin.t, height)]; // the cross ends where the chart does
     const left = toX(trace.x[0]);
     const top = toY(trace.y[0]);
     const near = (value, low, size) => value >= low - 1 && value <= low + size + 1; // false for NaN
-    return near(left, margin.l, width) && near(top, margin.t, height) ? { left, top, toX, toY, ...whole } : null;
+    return near(left, margin.l, width) && near(top, margin.t, height) ? { left, top, toX, toY, inX, inY, ...whole } : null;
   }
 }
 

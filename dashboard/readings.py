@@ -106,3 +106,29 @@ class Judged:
     high: np.ndarray
     hypervolume: Interval | None
     against: Interval | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class TextReading:
+    """What the lists say of one choice of a text run.
+
+    Attributes:
+        choice: what was asked for. weights: what is shown, which differs where only some weights were trained.
+        entropy: test cross-entropy by objective, with its interval.
+        change: its change from chance, which is the base's, paired over the same lists; below 0 is better.
+        lists: how many lists are measured so far. total: how many there are.
+        chance: cross-entropy of a model that knows nothing.
+    """
+
+    choice: Choice
+    weights: tuple[float, ...]
+    entropy: list[Interval]
+    change: list[Interval]
+    lists: int
+    total: int
+    chance: float
+
+    @property
+    def values(self) -> np.ndarray:
+        """(m,) cross-entropies."""
+        return np.array([e.mean for e in self.entropy])

@@ -39,6 +39,10 @@ class Key(StrEnum):
     ACK = "hx.ack"  # last message of the panel that was handled
     COMPARING = "hx.comparing"  # Comparing: what the Compare view shows
     COMPARED_URL = "hx.compared"  # the Compare view's parameters as last read or written
+    TEXT_RUN = "hx.textrun"  # label of the open text run
+    TELLING = "hx.telling"  # Telling: what the Text view shows beside its sliders
+    TEXT_URL = "hx.texturl"  # the Text view's parameters as last read or written
+    WRITING = "hx.writing"  # the answers being written for this session
     OWN = "hx.own"  # tuple of each objective's own temperature, as multiples of the training one; or None
 
 
@@ -281,3 +285,110 @@ def read_own(text: str | None, m: int) -> tuple[tuple[float, ...] | None, tuple[
 def write_own(own: Sequence[float] | None) -> dict[str, str]:
     """The URL's parameter of each objective's own temperature; the inverse of `read_own`."""
     return {"own": ",".join(f"{v:g}" for v in own)} if own is not None else {}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Text
+
+LOWEST_TEXT_SCALE = 0.5  # of c at decoding: below it the base is subtracted more than the tuned model weighs
+LONGEST_PROMPT = 2000  # characters, so that the address stays one that browsers open
+LENGTHS = (16, 32, 64, 128, 256)
+
+
+@dataclass(frozen=True)
+class Telling:
+    """What the Text view shows, beside its sliders.
+
+    Attributes:
+        prompt: what is continued. seed: of the draws.
+        temperature, top_p, length: how tokens are drawn, and how many at most.
+        strip: whether the prompt is also answered at 11 weights.
+        x, y: objectives on the axes, and the ends of the strip.
+    """
+
+    prompt: str
+    x: str
+    y: str
+    seed: int = 0
+    temperature: float = 0.8
+    top_p: float = 0.95
+    length: int = 64
+    strip: bool = True
+
+
+def read_telling(
+    parameters: Mapping[str, str], objectives: Sequence[str], now: Telling
+) -> tuple[Choice | None, Telling, tuple[str, ...]]:
+    """What a URL of the Text view asks for, `now` where it says nothing; and a sentence for whatever is foreign."""
+    notes: list[str] = []
+    percent = _percent(parameters.get("w"), len(objectives), "w", notes)
+    scale = text_scale(parameters.get("c"), notes)
+    choice = None
+    if percent is not None or scale is not None:
+        choice = Choice(percent or equal_choice(len(objectives)).percent, scale or 1.0)
+    prompt = parameters.get("prompt", now.prompt)
+    if len(prompt) > LONGEST_PROMPT:
+        notes.append(f"The link's prompt has {len(prompt):,} characters; its first {LONGEST_PROMPT:,} are used.")
+        prompt = prompt[:LONGEST_PROMPT]
+    length = _whole(parameters.get("n"), "n", 1, LENGTHS[-1], notes)
+    seed = _whole(parameters.get("seed"), "seed", 0, 10**9, notes)
+    strip = parameters.get("strip", "1" if now.strip else "0")
+    if strip not in ("0", "1"):
+        notes.append(f"The link's strip={quoted(strip)} is neither 0 nor 1; the strip is shown.")
+    return (
+        choice,
+        Telling(
+            prompt,
+            _name(parameters.get("x"), objectives, "x", notes) or now.x,
+            _name(parameters.get("y"), objectives, "y", notes) or now.y,
+            now.seed if seed is None else seed,
+            _share(parameters.get("t"), "t", 0.0, 2.0, now.temperature, notes),
+            _share(parameters.get("p"), "p", 0.05, 1.0, now.top_p, notes),
+            length or now.length,
+            strip != "0",
+        ),
+        tuple(notes),
+    )
+
+
+def write_telling(run: str, choice: Choice, shown: Telling) -> dict[str, str]:
+    """The URL's parameters of the Text view; the inverse of `read_telling`."""
+    plain = Telling("", "", "")
+    out = {"run": run, "w": ",".join(map(str, choice.percent)), "c": f"{choice.scale:g}", "x": shown.x, "y": shown.y}
+    out |= {"prompt": shown.prompt, "seed": str(shown.seed)}
+    for key, value, usual in (
+        ("t", shown.temperature, plain.temperature),
+        ("p", shown.top_p, plain.top_p),
+        ("n", shown.length, plain.length),
+        ("strip", int(shown.strip), 1),
+    ):
+        if value != usual:
+            out[key] = f"{value:g}"
+    return out
+
+
+def text_scale(text: str | None, notes: list[str]) -> float | None:
+    """c at decoding, cut to its range."""
+    found: list[str] = []
+    scale = _scale(text, found)
+    low = LOWEST_TEXT_SCALE
+    if scale is not None and (found or scale < low):
+        notes.append(
+            f"The link's c={quoted(text or '')} is outside {low:g} to {MAX_SCALE:g}; the nearest end is shown."
+        )
+        return max(scale, low)
+    notes += found
+    return scale
+
+
+def _share(text: str | None, key: str, low: float, high: float, now: float, notes: list[str]) -> float:
+    if text is None:
+        return now
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if low <= value <= high:
+        return round(value, 3)
+    notes.append(f"The link's {key}={quoted(text)} is not a number from {low:g} to {high:g}; {now:g} is used.")
+    return now

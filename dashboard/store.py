@@ -6,6 +6,7 @@ first chart waits for nothing and no slider ever freezes.
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import threading
@@ -16,14 +17,14 @@ from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 import streamlit as st
 
 from dashboard.readings import Curve, Entrant, Judged, ListItem, Reading
 from dashboard.state import Choice, next_scales
-from hyperdpo.errors import HyperDPOError
+from hyperdpo.errors import HyperDPOError, RunError
 
 if TYPE_CHECKING:
     import torch
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = "marketplace"
+SHIPPED_TEXT = "stories"
+RANK, TEXT = "rank", "text"  # kinds of runs
 SPLIT = "test"
 RANGE_SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 10.0)  # the axes are made to hold the fronts at all of these
 AHEAD_SECONDS = 0.15
@@ -64,6 +67,11 @@ class Kept:
             value: T = self._values[key]
             return value
 
+    def peek(self, key: Hashable) -> Any:
+        """What is kept under `key`, or None."""
+        with self._lock:
+            return self._values.get(key)
+
     def drop(self, key: Hashable) -> None:
         """Forget what is kept under `key`."""
         with self._lock:
@@ -91,6 +99,10 @@ class Saved:
     fronts: tuple[ParetoFront, ...]
     stamp: tuple[int, ...]
     seconds: float = 0.0
+
+    @property
+    def kind(self) -> str:
+        return str(self.config["kind"])
 
     @property
     def main(self) -> str:
@@ -127,17 +139,31 @@ def method_of(config: dict[str, Any]) -> str:
     return str(method["method"] if isinstance(method, dict) else method)
 
 
-def list_runs() -> list[RunEntry]:
-    """Run folders in checkpoints/ beside the package and in checkpoints/ and runs/ where the app was started."""
+def list_runs(kind: str | None = RANK) -> list[RunEntry]:
+    """Run folders in checkpoints/ beside the package and in checkpoints/ and runs/ where the app was started.
+
+    A folder that does not say its `kind` counts as a ranking run; None is every kind.
+    """
+    shipped = (SHIPPED, SHIPPED_TEXT)
     roots = [ROOT / "checkpoints", ROOT / "runs", Path.cwd() / "checkpoints", Path.cwd() / "runs"]
     found: dict[Path, RunEntry] = {}
     for root in dict.fromkeys(r.resolve() for r in roots):
         folders = _run_folders(root)
-        folders.sort(key=lambda p: (p.name != SHIPPED, p.name) if root.name == "checkpoints" else (-_time(p), p.name))
+        folders.sort(
+            key=lambda p: (p.name not in shipped, p.name) if root.name == "checkpoints" else (-_time(p), p.name)
+        )
         for path in folders:
             taken = {e.label for e in found.values()}
             found[path] = RunEntry(path.name if path.name not in taken else str(path), path)
-    return list(found.values())
+    return [e for e in found.values() if kind is None or _kind(str(e.path), _mtime_ns(e.path / "config.json")) == kind]
+
+
+@st.cache_resource(max_entries=4 * MAX_RUNS, show_spinner=False)
+def _kind(path: str, changed: int) -> str:
+    try:
+        return TEXT if json.loads((Path(path) / "config.json").read_text("utf-8"))["kind"] == TEXT else RANK
+    except (OSError, ValueError, KeyError, TypeError):
+        return RANK
 
 
 def warm() -> bool:
@@ -149,20 +175,29 @@ def entry_at(path: str) -> RunEntry:
     """The entry of a folder that a person or a URL names by its path."""
     folder = Path(path).expanduser()
     folder = folder if folder.is_absolute() else Path.cwd() / folder
-    return next((e for e in list_runs() if e.path == folder.resolve()), RunEntry(str(folder), folder))
+    return next((e for e in list_runs(None) if e.path == folder.resolve()), RunEntry(str(folder), folder))
 
 
-def saved(entry: RunEntry) -> Saved:
-    """The run at `entry`, read again when its files have changed. Raises RunError with all that is wrong with it."""
-    return _saved(entry.label, str(entry.path), _stamp(entry.path))
+def saved(entry: RunEntry, kind: str | None = RANK) -> Saved:
+    """The run at `entry`, read again when its files have changed.
+
+    Raises RunError with all that is wrong with it, also where it is of another kind than `kind`.
+    """
+    found = _saved(entry.label, str(entry.path), _stamp(entry.path))
+    if kind is not None and found.kind != kind:
+        raise RunError(
+            f"{entry.label} is a {'text' if found.kind == TEXT else 'ranking'} run; the "
+            f"{'Text' if found.kind == TEXT else 'Explore'} view shows it."
+        )
+    return found
 
 
 def open_all() -> list[Saved | tuple[RunEntry, str]]:
-    """Every run, or its entry with the one message that says what is wrong with it."""
+    """Every run of every kind, or its entry with the one message that says what is wrong with it."""
     out: list[Saved | tuple[RunEntry, str]] = []
-    for entry in list_runs():
+    for entry in list_runs(None):
         try:
-            out.append(saved(entry))
+            out.append(saved(entry, None))
         except (HyperDPOError, OSError) as error:
             out.append((entry, str(error)))
     return out
@@ -549,14 +584,14 @@ class LiveRun:
         return [item(i) for i in orders[0][:size]], [item(i) for i in orders[1][:size]]
 
 
-class Job:
-    """A live run being prepared by a thread, or ready, or failed with a message."""
+class Prepared(Generic[T]):
+    """Something being prepared by a thread, or ready, or failed with a message."""
 
-    def __init__(self, work: Callable[[Callable[[str], None]], LiveRun]) -> None:
+    def __init__(self, work: Callable[[Callable[[str], None]], T]) -> None:
         self._work, self._lock, self._begun = work, threading.Lock(), False
         self.since = time.monotonic()
         self.doing = "starting"
-        self.future: Future[LiveRun] = Future()
+        self.future: Future[T] = Future()
 
     def begin(self) -> None:
         """Start the thread, the first time this is called."""
@@ -568,7 +603,9 @@ class Job:
 
     def _run(self) -> None:
         try:
-            self.future.set_result(self._work(self.say))
+            made = self._work(self.say)
+            settle_memory()
+            self.future.set_result(made)
         except BaseException as error:
             if not isinstance(error, HyperDPOError):
                 logging.getLogger(__name__).exception("a run could not be made live")
@@ -586,8 +623,8 @@ class Job:
         return time.monotonic() - self.since
 
     @property
-    def live(self) -> LiveRun | None:
-        """The live run if it is ready."""
+    def live(self) -> T | None:
+        """What was prepared, if it is ready."""
         done = self.future.done() and not self.future.cancelled() and self.future.exception() is None
         return self.future.result() if done else None
 
@@ -600,6 +637,9 @@ class Job:
         if error is None:
             return ""
         return str(error) if isinstance(error, HyperDPOError) else f"{type(error).__name__}: {error}"
+
+
+Job = Prepared[LiveRun]
 
 
 def live(folder: Saved, data_path: str | None, device: str) -> Job:
@@ -704,12 +744,25 @@ def is_cuda_out_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.cuda.OutOfMemoryError)
 
 
+def settle_memory() -> None:
+    """Take what stays for long out of the garbage collector's rounds.
+
+    Streamlit collects after every run of the script, and going through what PyTorch loads takes a fifth of a second.
+    """
+    import gc
+
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+
+
 def release_cuda() -> None:
     """Give unused CUDA memory back."""
     import gc
 
     import torch
 
+    gc.unfreeze()
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -10,11 +10,13 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE / "dashboard"))
+sys.path[:0] = [str(HERE / "dashboard"), str(HERE), str(HERE.parent)]
 from driver import PATIENCE, App, launch, open_live  # noqa: E402
+from stories import make_stories  # noqa: E402
 
 ROOT = HERE.parent
 SIZES = {
@@ -62,15 +64,47 @@ def shoot(browser: Any, url: str, run: str, name: str, out: Path) -> None:
     context.close()
 
 
+def shoot_text(browser: Any, url: str, name: str, out: Path) -> None:
+    """The Text view in one size and theme."""
+    context = browser.new_context(**SIZES[name])
+    page = context.new_page()
+    page.goto(f"{url}/text?w=60,30,10")
+    page.get_by_text("Computed on").wait_for(state="attached", timeout=PATIENCE)
+    page.locator(".hx-row:last-child .hx-score").first.wait_for(timeout=PATIENCE)
+    page.get_by_text("On all").wait_for(timeout=PATIENCE)
+    page.wait_for_timeout(1500)
+    page.screenshot(path=out / f"text-{name}.png")
+    if name == "phone":
+        page.get_by_test_id("stExpandSidebarButton").click()
+        page.wait_for_timeout(800)
+        page.screenshot(path=out / f"text-sliders-{name}.png")
+        page.get_by_test_id("stSidebarCollapseButton").click()
+        page.wait_for_timeout(500)
+    whole_page(page)
+    page.screenshot(path=out / f"text-{name}-whole.png")
+    context.close()
+
+
+def has_text_run() -> bool:
+    """Whether a text run ships with the repository."""
+    return (ROOT / "checkpoints" / "stories" / "manifest.json").exists()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=ROOT / ".screenshots")
     parser.add_argument("--run", default="", help="name of a run; the shipped one if not given")
+    parser.add_argument("--only-text", action="store_true", help="the Text view only")
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
-    with App(ROOT / "dashboard" / "app.py", ROOT) as app, launch() as browser:
-        for name in SIZES:
-            shoot(browser, app.url, asked.run, name, asked.out)
+    with TemporaryDirectory() as made, launch() as browser:
+        if not has_text_run():
+            make_stories(Path(made))
+        with App(ROOT / "dashboard" / "app.py", ROOT if has_text_run() else Path(made)) as app:
+            for name in SIZES:
+                if not asked.only_text:
+                    shoot(browser, app.url, asked.run, name, asked.out)
+                shoot_text(browser, app.url, name, asked.out)
     print("\n".join(str(p) for p in sorted(asked.out.glob("*.png"))))
 
 

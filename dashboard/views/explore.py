@@ -20,7 +20,7 @@ from plotly.basedatatypes import BaseFigure
 from dashboard import blocks, charts, export, panel, point, store, words
 from dashboard.readings import Curve, Reading
 from dashboard.state import K_CHOICES, Key, Wanted, equal_choice, quoted, read_url, write_url
-from dashboard.store import Job, LiveRun, RunEntry, Saved
+from dashboard.store import Job, LiveRun, Prepared, RunEntry, Saved
 from hyperdpo.errors import HyperDPOError
 
 QUICK_SECONDS = 0.15  # what a run may take to get ready before the saved chart is shown first
@@ -478,7 +478,7 @@ def _device() -> str:
     return str(st.session_state.get(Key.DEVICE, "auto"))
 
 
-def _machine(job: Job) -> None:
+def _machine(job: Prepared[Any]) -> None:
     """Which device computes, how much memory it has, and the choice of another."""
     if job.live is None:
         return

@@ -24,8 +24,8 @@ def render() -> None:
         if good:
             st.html(f'<div class="hx-runs">{blocks.runs_table([_row(s) for s in good], HEAD)}</div>')
             st.caption(
-                "Hypervolume of test NDCG from 0, at the c and k each run was measured with: comparable between runs "
-                "on the same data and objectives only."
+                "Hypervolume of test NDCG from 0, or for text of test cross-entropy from just above chance, at the c "
+                "and k each run was measured with: comparable between runs on the same data and objectives only."
             )
         else:
             st.markdown("There is no run in `checkpoints/` or `runs/` yet.")
@@ -38,13 +38,15 @@ def render() -> None:
 
 def _row(saved: Saved) -> list[str]:
     own, config = saved.own, saved.config
-    link = (
-        f'<a href="./?{escape(urlencode({"run": saved.entry.label}))}" target="_self">{escape(saved.entry.label)}</a>'
-    )
+    view = "./text" if saved.kind == store.TEXT else "./"
+    address = escape(f"{view}?{urlencode({'run': saved.entry.label})}")
+    link = f'<a href="{address}" target="_self">{escape(saved.entry.label)}</a>'
     method = own.name if own else store.method_of(config)
     date = datetime.fromtimestamp(saved.seconds).strftime("%Y-%m-%d %H:%M") if saved.seconds else ""
     if own is None:
         figures = ["not measured", ""]
+    elif saved.kind == store.TEXT:
+        figures = [words.number(own.hypervolume, 4), "text: none"]
     else:
         curve = store.saved_curves(saved)[0]
         figures = [words.number(curve.hypervolume, 4), f"{own.main_mean:.3f} ± {own.main_std:.3f}"]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(Path(__file__).parent), str(ROOT)]
+sys.path[:0] = [str(Path(__file__).parent), str(ROOT), str(ROOT / "tests")]
 from driver import App, find_chromium, launch  # noqa: E402
 
 CI = os.environ.get("CI", "").lower() == "true"
@@ -74,6 +74,17 @@ def _without_data(run: Path) -> None:
 def app(home: Path) -> Iterator[App]:
     """The app, started from `home`."""
     with App(ROOT / "dashboard" / "app.py", home) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def text_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    """The app, started from a folder with a small text run, runs/small-text."""
+    from stories import make_stories
+
+    folder = tmp_path_factory.mktemp("stories")
+    make_stories(folder)
+    with App(ROOT / "dashboard" / "app.py", folder) as started:
         yield started
 
 

@@ -1,0 +1,599 @@
+"""Text: a prompt and sliders on one side, the answer beside the base's on the other, and what the test lists say."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+import numpy as np
+import streamlit as st
+
+from dashboard import blocks, blocks_text, charts, charts_text, export, panel, point, store, text_store, ticker, words
+from dashboard import words_text as said
+from dashboard.readings import Curve, TextReading
+from dashboard.state import (
+    LENGTHS,
+    LONGEST_PROMPT,
+    LOWEST_TEXT_SCALE,
+    Key,
+    Telling,
+    equal_choice,
+    quoted,
+    read_telling,
+    write_telling,
+)
+from dashboard.store import Prepared, RunEntry, Saved
+from dashboard.text_store import Ask, Lists, TextLive, Wish, Writing
+from dashboard.views.common import Take, downloads
+from dashboard.views.explore import (
+    PLOT_CONFIG,
+    Ready,
+    _device,
+    _machine,
+    _note,
+    _plain_markdown,
+    default_axes,
+    friendly,
+)
+from hyperdpo.errors import HyperDPOError
+
+if TYPE_CHECKING:
+    from hyperdpo.text.generate import Sampling
+
+SEAT = panel.Seat(".text", LOWEST_TEXT_SCALE, said.EXTRAPOLATION, pins=False)
+STREAM_MS, LOAD_MS, MEASURE_MS = 100, 1000, 400
+QUICK_SECONDS = 0.1
+RANGE_SCALES = (0.7, 1.0, 3.0)  # the axes are made to hold the fronts at these
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """What the live part of the page draws, and where: fixed between two full runs of the script."""
+
+    saved: Saved
+    job: Prepared[TextLive]
+    ready: bool
+    sidebar: Any
+
+
+def render() -> None:
+    """The view."""
+    with friendly():
+        with st.sidebar:
+            st.html('<p class="hx-brand">HyperDPO Explorer</p>')
+            sidebar, machine = st.container(), st.container()
+        saved = _open_run()
+        if saved is None:
+            return
+        _take_url(saved)
+        _notes()
+        job = text_store.live(saved, _device())
+        job.wait(QUICK_SECONDS if job.live is None else 0)
+        _toolbar(saved, job)
+        _prompt(saved)
+        with machine:
+            _machine(job)
+        with st.container(key="live"):
+            _live(Scene(saved, job, job.live is not None, sidebar))
+        if len(saved.objectives) > 2:
+            _axes(saved.objectives)
+        _write_url()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Which run, and what the URL wants
+
+
+def _open_run() -> Saved | None:
+    """The text run of the URL or the session; a sentence and the first one that opens, where it cannot be had."""
+    entries = store.list_runs(store.TEXT)
+    asked = _asked()
+    notes: list[str] = []
+    order = list(entries)
+    if asked:
+        named = next((e for e in entries if e.label == asked), None)
+        if named is None and ("/" in asked or "\\" in asked or Path(asked).exists()):
+            named = store.entry_at(asked)
+        if named is None:
+            notes.append(f"There is no text run called {quoted(asked)} here.")
+        else:
+            order = [named, *[e for e in entries if e.path != named.path]]
+    for entry in order:
+        try:
+            saved = store.saved(entry, store.TEXT)
+        except (HyperDPOError, OSError) as error:
+            notes += str(error).splitlines()
+            continue
+        if notes:
+            _note(*notes, f"Shown instead: {entry.label}.")
+        if st.session_state.get(Key.TEXT_RUN) != entry.label:
+            _switch(saved)
+        return saved
+    for line in notes:
+        st.warning(_plain_markdown(line))
+    st.subheader("No text run to show yet")
+    st.markdown(
+        "Train one with `hyperdpo train text --model YOUR_MODEL --data YOUR_FILE --out runs/first` and start the "
+        "dashboard in the folder that holds `runs/`."
+    )
+    return None
+
+
+def _asked() -> str | None:
+    url = st.query_params.to_dict()
+    if url and url != st.session_state.get(Key.TEXT_URL) and "run" in url:
+        return url["run"]
+    kept = st.session_state.get(Key.TEXT_RUN)
+    return kept if isinstance(kept, str) else None
+
+
+def _switch(saved: Saved) -> None:
+    """Start afresh with another run; what the URL says about it comes after."""
+    s = st.session_state
+    s[Key.TEXT_RUN] = saved.entry.label
+    panel.set_choice(equal_choice(len(saved.objectives)), seat=SEAT)
+    x, y = default_axes(saved) if len(saved.objectives) > 1 else saved.objectives * 2
+    strip = saved.config["base"].get("parameters", 0) < 100_000_000  # a larger model is asked for eleven answers
+    s[Key.TELLING] = Telling(text_store.openings(saved)[0], x, y, strip=strip)
+
+
+def _take_url(saved: Saved) -> None:
+    """Adopt what the URL says if it is not what this page wrote itself."""
+    url = st.query_params.to_dict()
+    if url == st.session_state.get(Key.TEXT_URL) or not url:
+        return
+    choice, telling, notes = read_telling(url, saved.objectives, st.session_state[Key.TELLING])
+    if choice is not None:
+        panel.set_choice(choice, seat=SEAT)
+    st.session_state[Key.TELLING] = telling
+    _note(*notes)
+
+
+def _url() -> dict[str, str]:
+    s = st.session_state
+    return write_telling(s[Key.TEXT_RUN], panel.current(SEAT).choice, s[Key.TELLING])
+
+
+def _write_url() -> None:
+    wanted = _url()
+    if st.query_params.to_dict() != wanted:
+        st.query_params.from_dict(wanted)
+    st.session_state[Key.TEXT_URL] = wanted
+
+
+def _notes() -> None:
+    notes = st.session_state.get(Key.NOTES, [])
+    if notes:
+        with st.container(key="notes"):
+            st.info(_plain_markdown("  \n".join(notes)))
+            st.button("Dismiss", type="tertiary", on_click=lambda: st.session_state.pop(Key.NOTES, None))
+
+
+def _telling() -> Telling:
+    told: Telling = st.session_state[Key.TELLING]
+    return told
+
+
+def _tell(**fields: Any) -> None:
+    st.session_state[Key.TELLING] = replace(_telling(), **fields)
+
+
+def _kept(widget: Any, label: str, field: str, value: Any, *args: Any, **rest: Any) -> None:
+    """A widget whose value is a field of Telling."""
+    key = f"text.{field}"
+    st.session_state[key] = value
+
+    def changed() -> None:
+        # the browser may not have heard of the last address yet: that older one is no wish to go back
+        st.session_state[Key.TEXT_URL] = st.query_params.to_dict()
+        _tell(**{field: st.session_state[key]})
+
+    widget(label, *args, key=key, on_change=changed, **rest)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Above the answers
+
+
+def _toolbar(saved: Saved, job: Prepared[TextLive]) -> None:
+    with st.container(key="texttools"):
+        run, draws, model, away = st.columns([2.6, 1.2, 1.2, 1.2], vertical_alignment="bottom")
+        with run:
+            labels = list(dict.fromkeys([saved.entry.label, *(e.label for e in store.list_runs(store.TEXT))]))
+            st.session_state["text.run"] = saved.entry.label
+            st.selectbox("Run", labels, key="text.run", on_change=_go_to_run)
+        with draws, st.popover("Sampling", width="stretch"):
+            _sampling_box()
+        with model, st.popover("Take the model", width="stretch", on_change="rerun", key="text.model") as box:
+            if box.open:
+                _adapter(saved, job)
+        with away:
+            downloads(_take(saved, job), "text.away")
+
+
+def _go_to_run() -> None:
+    label = st.session_state["text.run"]
+    st.session_state[Key.TEXT_URL] = st.query_params.to_dict()
+    entry = next((e for e in store.list_runs(store.TEXT) if e.label == label), RunEntry(label, Path(label)))
+    try:
+        _switch(store.saved(entry, store.TEXT))
+    except (HyperDPOError, OSError) as error:
+        _note(*str(error).splitlines())
+
+
+def _sampling_box() -> None:
+    told = _telling()
+    _kept(st.slider, "Temperature", "temperature", told.temperature, 0.0, 2.0, step=0.05,
+          help="0 always takes the likeliest word; higher is more varied.")  # fmt: skip
+    _kept(st.slider, "Top-p", "top_p", told.top_p, 0.05, 1.0, step=0.05,
+          help="Words are drawn from the likeliest ones that have this much probability together.")  # fmt: skip
+    lengths = sorted({*LENGTHS, told.length})
+    _kept(st.select_slider, "Longest answer, tokens", "length", told.length, lengths)
+    _kept(st.number_input, "Seed", "seed", told.seed, 0, 10**9, step=1,
+          help="The same seed draws the same answer again.")  # fmt: skip
+
+
+def _prompt(saved: Saved) -> None:
+    """The prompt box, its examples, and another draw."""
+    told = _telling()
+    examples = text_store.openings(saved)
+    _kept(
+        st.text_area, "Beginning of the text", "prompt", told.prompt, height=68, max_chars=LONGEST_PROMPT,
+        placeholder="Write how it begins ...",
+    )  # fmt: skip
+    with st.container(key="textasks", horizontal=True, vertical_alignment="bottom"):
+        st.button("Write", type="primary", on_click=_write_again, help="Ctrl + Enter in the box does the same.")
+        st.button("Another draw", on_click=lambda: _tell(seed=_telling().seed + 1), help="The next seed.")
+        st.session_state["text.example"] = None
+        st.selectbox(
+            "Examples", range(len(examples)), key="text.example", format_func=lambda i: examples[i][:120],
+            placeholder="Try an example ...", label_visibility="collapsed", width=360,
+            on_change=lambda: _tell(prompt=examples[st.session_state["text.example"] or 0]),
+        )  # fmt: skip
+        about = "The same prompt answered at 11 weights in one batch, from only one objective to only another."
+        _kept(st.toggle, "Strip of weights", "strip", told.strip, help=about)
+
+
+def _write_again() -> None:
+    """Go on where an answer was stopped or failed."""
+    st.session_state.pop(Key.WRITING, None)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What follows the sliders
+
+
+@st.fragment
+def _live(scene: Scene) -> None:
+    """Alone in running again when a slider moves; the parts that grow run by themselves."""
+    with friendly():
+        with scene.sidebar:
+            panel.show(scene.saved.objectives, lambda: urlencode(_url()), seat=SEAT)
+        _texts(scene)
+        _entropies(scene)
+
+
+def _wish(saved: Saved, model: TextLive) -> Writing:
+    """The answers for the present state, begun if they are not; those of an older state are stopped."""
+    s = st.session_state
+    wish = wanted(model, saved)
+    writing: Writing | None = s.get(Key.WRITING)
+    if writing is None or writing.wish != wish or writing.live is not model:
+        if writing is not None:
+            writing.stop()
+        writing = s[Key.WRITING] = Writing(model, wish, settle=writing is not None)
+    return writing
+
+
+def wanted(model: TextLive, saved: Saved) -> Wish:
+    """What the page shows in its present state: the answer and the base's, then the strip."""
+    told, choice = _telling(), panel.current(SEAT).choice
+    drawn = _drawn(told)
+    weights, _ = model.nearest(choice.weights)
+    first = (Ask(told.prompt, drawn, weights, choice.scale), Ask(told.prompt, drawn))
+    if not told.strip:
+        return Wish((first,))
+    return Wish((first, tuple(Ask(told.prompt, drawn, w, choice.scale) for w in model.strip(told.x, told.y))))
+
+
+def _drawn(told: Telling) -> Sampling:
+    from hyperdpo.text.generate import Sampling
+
+    return Sampling(told.length, told.temperature, told.top_p, told.seed)
+
+
+@st.fragment
+def _texts(scene: Scene) -> None:
+    """The answers and the strip, as far as they are written."""
+    with friendly():
+        saved, model, names = scene.saved, scene.job.live, scene.saved.objectives
+        if model is None or not scene.ready:
+            _loading(scene)
+            return
+        writing = _wish(saved, model)
+        asks, measures = writing.wish.stages[0], model.measures
+        heads = (f"With these sliders{_scale_words()}", "Base model")
+        found = [writing.text(a) for a in asks]
+        rows = [
+            (h, t.text, t.ended, t.scores, writing.running and not t.ended) for h, t in zip(heads, found, strict=True)
+        ]
+        st.html(blocks_text.answers(asks[0].prompt, rows, names, measures))
+        for line in writing.failure:
+            st.error(_plain_markdown(line))
+        remark = model.nearest(panel.current(SEAT).choice.weights)[1] or model.note
+        if remark:
+            st.caption(_plain_markdown(remark))
+        with st.container(key="textstate", horizontal=True, vertical_alignment="center"):
+            if writing.running:
+                st.button("Stop", on_click=writing.stop, key="text.stop")
+            elif writing.stopped:
+                st.caption("Stopped. Write begins again.")
+        if len(writing.wish.stages) > 1:
+            _strip(writing, names, model)
+        ticker.show("text.tick", on=writing.running, milliseconds=STREAM_MS)
+
+
+def _scale_words() -> str:
+    scale = panel.current(SEAT).choice.scale
+    if scale == 1:
+        return ""
+    return f", c = {scale:g}{' (extrapolated)' if scale < 1 else ''}"
+
+
+def _loading(scene: Scene) -> None:
+    job = scene.job
+    if job.failure:
+        st.error(_plain_markdown(job.failure))
+        if st.button("Try again"):
+            text_store.forget(scene.saved, _device())
+            st.rerun()
+        return
+    if job.live is not None:
+        st.rerun()
+    if "torch" in sys.modules or st.session_state.get("text.loading.count"):
+        job.begin()  # not before the browser has drawn the page: loading PyTorch keeps the server busy
+    empty = [(head, "", "", (), True) for head in ("With these sliders", "Base model")]
+    st.html(blocks_text.answers(_telling().prompt, empty, (), ()))
+    st.caption(f"Making the model ready: {job.doing}, {job.seconds:.0f} s ...")
+    ticker.show("text.loading", on=True, milliseconds=LOAD_MS)
+
+
+def _strip(writing: Writing, names: tuple[str, ...], model: TextLive) -> None:
+    asks = writing.wish.stages[1]
+    weights = [a.weights or () for a in asks]
+    found = [writing.text(a) for a in asks]
+    now = np.array(panel.current(SEAT).choice.weights)
+    far = [float(np.abs(np.array(w) - now).max()) for w in weights]
+    here = int(np.argmin(far)) if min(far) < 0.051 else None
+    begun = any(t.text or t.ended for t in found)
+    rows = [(t.text, t.scores, writing.running and begun and not t.ended) for t in found]
+    st.html(blocks_text.strip(weights, rows, names, model.measures, here))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Cross-entropy
+
+
+@dataclass(frozen=True, eq=False)
+class Front:
+    """What the cross-entropy part draws."""
+
+    curves: tuple[Curve, ...]
+    reading: TextReading | None
+    ranges: np.ndarray
+    x: str
+    y: str
+    scale: float
+    view: str
+
+    def figure(self) -> charts.Figure:
+        """The front chart."""
+        return charts_text.entropy_figure(self.curves, self.reading, self.x, self.y, self.ranges, view=self.view)
+
+
+def look_up(saved: Saved, lists: Lists | None) -> Front:
+    """The fronts of the present state: moved with c where the lists are at hand, else as saved."""
+    told, choice = _telling(), panel.current(SEAT).choice
+    curves = lists.curves(choice.scale) if lists else store.saved_curves(saved)
+    reading = lists.reading(choice) if lists else None
+    wide = [c for s in RANGE_SCALES for c in lists.curves(s)] if lists else list(curves)
+    ranges = charts_text.entropy_ranges(wide)
+    view = f"{saved.entry.label}|{told.x}|{told.y}"
+    return Front(curves, reading, ranges, told.x, told.y, choice.scale if lists else 1.0, view)
+
+
+@st.fragment
+def _entropies(scene: Scene) -> None:
+    """The front of test cross-entropy with the live point, refined while more lists are measured."""
+    with friendly():
+        saved, model = scene.saved, scene.job.live
+        if not saved.fronts:
+            st.caption("This run has no measured front yet: run `hyperdpo evaluate` on it.")
+            return
+        job = text_store.lists(saved, model, _given(saved)) if model is not None else None
+        if job is not None:
+            job.begin()
+        lists = job.live if job is not None else None
+        shown = look_up(saved, lists)
+        names, choice = saved.objectives, panel.current(SEAT).choice
+        st.html(
+            '<h2 class="hx-section">Does it follow the preferences?</h2><p class="hx-small">Cross-entropy says how '
+            "well the model ranks answers it has never seen as the preferences do. Less is better; chance is the "
+            "untouched base.</p>"
+        )
+        figure = shown.figure()
+        still, moving = charts.without_live(figure)
+        point.show(moving, figure["layout"]["margin"])
+        above = blocks_text.entropy_strip(shown.reading, names) if shown.reading else ""
+        st.html(above + blocks.legend(charts.legend(figure)))
+        with st.container(key="chart"):
+            st.plotly_chart(Ready(still), config=PLOT_CONFIG, alt=charts.describe(figure))
+        waiting = job is not None and not job.failure and (lists is None or not lists.complete(choice))
+        lines = []
+        if lists is not None:
+            total = len(lists.labels)
+            lines = [said.entropy_sentence(shown.reading, names)] if shown.reading else []
+            lines += [said.progress(shown.reading, total), said.chance_words(lists.labels.chance), lists.note]
+        st.html(_lines(lines) + blocks_text.fronts(shown.curves, names, shown.scale))
+        if job is not None and job.failure:
+            _point_at_lists(saved, job)
+        ticker.show("text.measure", on=waiting, milliseconds=MEASURE_MS)
+
+
+def _lines(lines: list[str]) -> str:
+    from html import escape
+
+    out = [f'<p class="{"hx-price" if i == 0 else "hx-small"}">{escape(t)}</p>' for i, t in enumerate(lines) if t]
+    return "".join(out)
+
+
+def _axes(names: tuple[str, ...]) -> None:
+    told = _telling()
+    with st.container(key="textaxes"):
+        down, across, _ = st.columns([1.4, 1.4, 2])
+        with down:
+            _kept(st.selectbox, "Vertical axis, end of the strip", "y", told.y, list(names))
+        with across:
+            _kept(st.selectbox, "Horizontal axis, beginning of the strip", "x", told.x, list(names))
+
+
+def _given(saved: Saved) -> str | None:
+    data: Mapping[str, str] = st.session_state.get(Key.DATA, {})
+    return data.get(saved.entry.label)
+
+
+def _point_at_lists(saved: Saved, job: Prepared[Lists]) -> None:
+    st.warning(_plain_markdown(f"{job.failure} The saved fronts are shown, without a live point."))
+    path = st.text_input("Path of the preference lists on this machine", placeholder="/path/to/lists.jsonl")
+    if path.strip() and path.strip() != _given(saved):
+        st.session_state[Key.DATA] = {**st.session_state.get(Key.DATA, {}), saved.entry.label: path.strip()}
+        st.rerun()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Taking things away
+
+
+def _take(saved: Saved, job: Prepared[TextLive]) -> Take:
+    model = job.live
+    lists_job = text_store.lists(saved, model, _given(saved)) if model is not None else None
+    lists = lists_job.live if lists_job is not None else None
+
+    def texts() -> list[dict[str, Any]]:
+        writing: Writing | None = st.session_state.get(Key.WRITING)
+        if model is None or writing is None:
+            return []
+        return text_rows(writing, saved.objectives, saved.entry.label)
+
+    def points() -> list[dict[str, Any]]:
+        return point_rows(look_up(saved, lists), saved.objectives, saved.entry.label)
+
+    def strip() -> charts.Figure:
+        return strip_figure(saved, model)
+
+    name = f"hyperdpo-{''.join(c if c.isalnum() else '-' for c in saved.entry.label)[-60:]}"
+    figures = {"Cross-entropy front": lambda: look_up(saved, lists).figure()}
+    if model is not None and _telling().strip:
+        figures["Measured along the strip"] = strip
+    return Take(name, saved.entry.label, {"The texts": texts, "The fronts": points}, figures)
+
+
+def text_rows(writing: Writing, names: tuple[str, ...], run: str) -> list[dict[str, Any]]:
+    """Every answer on the page as a flat row: prompt, w, c, seed, text, and what was measured on it."""
+    rows = []
+    for ask in dict.fromkeys(a for stage in writing.wish.stages for a in stage):
+        text = writing.text(ask)
+        drawn = ask.sampling
+        row: dict[str, Any] = {"run": run, "model": "base" if ask.weights is None else "tuned", "prompt": ask.prompt}
+        row |= {f"w.{n}": None if ask.weights is None else round(ask.weights[j], 6) for j, n in enumerate(names)}
+        row |= {"c": ask.scale, "seed": drawn.seed, "temperature": drawn.temperature, "top_p": drawn.top_p}
+        row |= {"text": text.text, "ended": text.ended}
+        scores = text.scores or (float("nan"),) * len(names)
+        row |= {f"measured.{n}": v if np.isfinite(v) else None for n, v in zip(names, scores, strict=True)}
+        rows.append(row)
+    return rows
+
+
+def point_rows(shown: Front, names: tuple[str, ...], run: str) -> list[dict[str, Any]]:
+    """Every point of the chart as a flat row: front, w, c, cross-entropy by objective; the live one with intervals."""
+    rows: list[dict[str, Any]] = []
+    for curve in shown.curves:
+        front = curve.front
+        for i, values in enumerate(front.cross_entropy if front.cross_entropy is not None else ()):
+            weights = front.weights[i] if front.weights.shape[1] else [None] * len(names)
+            row: dict[str, Any] = {"run": run, "front": front.name, "c": front.scale, "lists": None}
+            row |= {f"w.{n}": None if w is None else round(float(w), 6) for n, w in zip(names, weights, strict=True)}
+            row |= {f"cross_entropy.{n}": round(float(v), 7) for n, v in zip(names, values, strict=True)}
+            rows.append(row | {f"{end}.{n}": None for n in names for end in ("low", "high")})
+    live = shown.reading
+    if live is not None:
+        row = {"run": run, "front": "live point", "c": live.choice.scale, "lists": live.lists}
+        row |= {f"w.{n}": round(w, 6) for n, w in zip(names, live.weights, strict=True)}
+        row |= {f"cross_entropy.{n}": round(e.mean, 7) for n, e in zip(names, live.entropy, strict=True)}
+        for n, e in zip(names, live.entropy, strict=True):
+            row |= {f"low.{n}": round(e.low, 7), f"high.{n}": round(e.high, 7)}
+        rows.append(row)
+    return rows
+
+
+def strip_figure(saved: Saved, model: TextLive | None) -> charts.Figure:
+    """What was measured on the texts of the strip."""
+    writing: Writing | None = st.session_state.get(Key.WRITING)
+    told, names = _telling(), saved.objectives
+    if model is None or writing is None or len(writing.wish.stages) < 2:
+        return charts.skeleton()
+    asks = writing.wish.stages[1]
+    missing = (float("nan"),) * len(names)
+    scores = [writing.text(a).scores or missing for a in asks]
+    base = writing.text(writing.wish.stages[0][-1]).scores or None
+    ends = (told.x, told.y) if model.run.trained is None else (told.x, told.x)
+    return charts_text.strip_figure(names, [a.weights or () for a in asks], scores, base, *ends)
+
+
+def _adapter(saved: Saved, job: Prepared[TextLive]) -> None:
+    """The model at the present weights as a zip."""
+    choice = panel.current(SEAT).choice
+    st.caption("This trade-off as a model of its own, for programs that know nothing of weights.")
+    if job.live is None:
+        st.caption("The model is not ready yet.")
+        return
+    if choice.scale != 1.0:
+        st.info(_plain_markdown(said.C_ONLY))
+        return
+    if saved.config["base"].get("parameters", 0) > text_store.LARGEST_ZIP:
+        listed = ",".join(f"{w:g}" for w in choice.weights)
+        st.info("This model is too large to pack here; on this machine, run")
+        st.code(f"hyperdpo export {saved.entry.path} --weights {listed} --format peft --out DIR", language=None)
+        return
+    form = st.segmented_control(
+        "Form", ["peft", "merged"], default="peft", key="text.form",
+        format_func=lambda f: {"peft": "PEFT adapter"}.get(f, f),
+    ) or "peft"  # fmt: skip
+    weights, note = job.live.nearest(choice.weights)
+    if note:
+        st.caption(_plain_markdown(note))
+    _packed(saved, job.live, weights, form)
+
+
+@st.fragment
+def _packed(saved: Saved, model: TextLive, weights: tuple[float, ...], form: str) -> None:
+    made = text_store.adapter(model, weights, form)
+    made.begin()
+    made.wait(0.2)
+    if made.failure:
+        st.error(_plain_markdown(made.failure))
+        return
+    content = made.live
+    if content is None:
+        st.caption(f"{words.capital(made.doing)}, {made.seconds:.0f} s ...")
+        ticker.show("text.pack", on=True, milliseconds=LOAD_MS)
+        return
+    name = "-".join(f"{n}{100 * w:.0f}" for n, w in zip(saved.objectives, weights, strict=True) if w >= 0.005)
+    st.download_button(
+        f"Save the zip, {len(content) / 1e6:.1f} MB", content, f"{saved.entry.label[-40:].strip('/')}-{name}.zip",
+        export.MIME["ZIP"], type="primary", width="stretch", on_click="ignore",
+    )  # fmt: skip
