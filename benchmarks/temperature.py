@@ -11,10 +11,12 @@ stopped; `--table` prints what is there.
    beta at all, so that only the seed moves it; the film network, retrained likewise, is where eq. (15) can fail.
 
     python benchmarks/temperature.py --work runs/temperature [--data DIR] [--seeds 3] [--vectors 10] [--only m2 fig11]
+    python benchmarks/temperature.py --work runs/temperature --queries 500 --points 6 --epochs 10 --seeds 1    # minutes
     python benchmarks/temperature.py --work runs/temperature --quick
     python benchmarks/temperature.py --work runs/temperature --table
 
-`--data` names a folder made by `hyperdpo data demo`; without it one is made under --work.
+`--data` names a folder made by `hyperdpo data demo`; without it one is made under --work. `--queries`, `--points` and
+`--epochs` shrink all methods alike; a work folder keeps the sizes it was begun with, and the table says them.
 """
 
 from __future__ import annotations
@@ -35,12 +37,13 @@ from common import machine
 from hyperdpo.files import write_json
 from hyperdpo.methods import MethodConfig
 from hyperdpo.rank.data import RankData, open_data
-from hyperdpo.rank.demo import make_demo
+from hyperdpo.rank.demo import DEFAULT_QUERIES, make_demo
 from hyperdpo.rank.evaluate import oracle_fronts, run_front
 from hyperdpo.rank.model import NetConfig
 from hyperdpo.rank.run import RankRun
 from hyperdpo.rank.train import RankConfig, train
 from hyperdpo.training import FitConfig
+from hyperdpo.weights import DEFAULT_POINTS
 
 OBJECTIVES: dict[str, tuple[str, ...]] = {"m2": ("clicks", "freshness"), "m5": ()}
 RANGE = 3.0
@@ -91,7 +94,7 @@ def measured(run: RankRun, data: RankData, beta: tuple[float, ...] | None, scale
         "hypervolume": front.hypervolume,
         "main": front.main_mean,
         "ndcg": front.ndcg.tolist(),
-        "train_seconds": front.seconds,
+        "train_seconds": run.config["cpu_seconds"],  # of one thread: other programs do not enter
         "answer_seconds": time.perf_counter() - started,
         "parameters": front.parameters,
     }
@@ -203,11 +206,21 @@ def figure_table(units: dict[str, dict[str, Any]]) -> None:
                   f"{interval(difference):>20s}")  # fmt: skip
 
 
+def keep_sizes(work: Path, sizes: dict[str, int]) -> None:
+    """Note the sizes of a work folder; ends the program where it was begun with others."""
+    file = work / "sizes.json"
+    if file.exists() and json.loads(file.read_text("utf-8")) != sizes:
+        sys.exit(f"{work} was begun with {file.read_text('utf-8')}; got {json.dumps(sizes)}: choose another --work.")
+    write_json(file, sizes)
+
+
 def table(work: Path) -> None:
     """Print what `work` holds."""
     files = sorted((work / "units").glob("*.json"))
     units = {file.stem: json.loads(file.read_text("utf-8")) for file in files}
-    print(f"{machine()}; {len(units)} units")
+    sizes = json.loads((work / "sizes.json").read_text("utf-8"))
+    print(f"{machine()}; {len(units)} units; {', '.join(f'{value:,} {name}' for name, value in sizes.items())}")
+    print("Seconds are CPU seconds of training and wall-clock seconds of answering all weights.")
     for case in OBJECTIVES:
         temperature_table(units, case)
     figure_table(units)
@@ -238,6 +251,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--data", type=Path)
+    parser.add_argument("--queries", type=int, default=DEFAULT_QUERIES, help="lists of the demo that is made")
+    parser.add_argument("--points", type=int, default=DEFAULT_POINTS)
+    parser.add_argument("--epochs", type=int, default=RankConfig().fit.epochs, help="at most, for every model")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--vectors", type=int, default=10)
     parser.add_argument("--only", nargs="*", default=[*OBJECTIVES, "fig11"], choices=[*OBJECTIVES, "fig11"])
@@ -247,17 +263,19 @@ def main() -> None:
     if options.table:
         return table(options.work)
     torch.set_num_threads(1)
-    config = RankConfig()
     if options.quick:
-        options.seeds, options.vectors = 1, 1
-        config = replace(
-            config, net=NetConfig(16, 1, 2), fit=QUICK_FIT, base_fit=QUICK_FIT, method=MethodConfig(points=5)
-        )
+        options.seeds, options.vectors, options.queries, options.points = 1, 1, QUICK_QUERIES, 5
+        config = RankConfig(net=NetConfig(16, 1, 2), fit=QUICK_FIT, base_fit=QUICK_FIT)
+    else:
+        config = RankConfig(fit=replace(RankConfig().fit, epochs=options.epochs))
+    config = replace(config, method=MethodConfig(points=options.points))
     (options.work / "units").mkdir(parents=True, exist_ok=True)
     folder = options.data or options.work / "data"
     if not folder.exists():
-        make_demo(folder, **({"queries": QUICK_QUERIES} if options.quick else {}))
-    todo = units(options, open_data(folder), config)
+        make_demo(folder, queries=options.queries)
+    data = open_data(folder)
+    keep_sizes(options.work, {"lists": data.n_queries, "points": options.points, "epochs at most": config.fit.epochs})
+    todo = units(options, data, config)
     for done, (name, compute) in enumerate(todo):
         file = options.work / "units" / f"{name}.json"
         if not file.exists():

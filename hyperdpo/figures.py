@@ -26,6 +26,7 @@ ORACLE, NEUTRAL, GRID, TEXT = "#009E73", "#808890", "#E4E7EB", "#1B1F24"
 IMAGES = ("png", "pdf")
 SIZE = {"width": 900, "height": 600}
 LOG_SPAN = 10.0  # positive values of x that span more are drawn on a logarithmic axis
+LOG_SPAN_Y = 100.0
 NO_BROWSER = (
     "PNG and PDF are drawn by a browser (Chrome or Chromium), and none was found or it did not start; the HTML file "
     "holds the same figure, and the camera in its toolbar saves a PNG."
@@ -105,9 +106,11 @@ def sweep_figure(panels: Sequence[tuple[str, Sequence[Series]]], x_title: str, t
     for k, (what, series) in enumerate(panels):
         axis = "" if k == 0 else str(k + 1)
         bottom = 1 - (k + 1) * height
+        values = [v for s in series for v in s.value]
         layout[f"yaxis{axis}"] = {
             **_axis(what),
             "domain": [bottom + (0.08 if k + 1 < len(panels) else 0), bottom + height],
+            "type": "log" if values and min(values) > 0 and max(values) / min(values) > LOG_SPAN_Y else "linear",
         }
         layout[f"xaxis{axis}"] = {
             **_axis(x_title if k + 1 == len(panels) else ""),

@@ -5,6 +5,7 @@ A weight vector w has shape (m,), entries >= 0 and sum 1; a batch of them has sh
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Collection, Sequence
@@ -125,6 +126,13 @@ def _stored() -> dict[str, list[list[float]]]:
     return directions
 
 
+@cache
+def _made(m: int, points: int) -> list[list[float]]:
+    """Made once a process: the method takes seconds, and a training asks for its grid many times."""
+    found: list[list[float]] = energy_directions(m, points).tolist()
+    return found
+
+
 def grid(m: int, points: int = DEFAULT_POINTS) -> Tensor:
     """The `points` weights at which a front is sampled, shape (points, m); every corner is among them.
 
@@ -140,8 +148,27 @@ def grid(m: int, points: int = DEFAULT_POINTS) -> Tensor:
         return torch.stack([first, 1 - first], 1)
     stored = _stored().get(f"{m}x{points}")
     if stored is None:
-        stored = energy_directions(m, points).tolist()
+        stored = _made(m, points)
     return torch.tensor(stored, dtype=torch.float32)
+
+
+def lattice_size(m: int, steps: int) -> int:
+    """Points of the lattice whose entries are multiples of 1/steps: C(steps + m - 1, m - 1)."""
+    return math.comb(steps + m - 1, m - 1)
+
+
+def lattice(m: int, steps: int) -> Tensor:
+    """Every weight vector whose entries are multiples of 1/steps, shape (lattice_size(m, steps), m).
+
+    Raises WeightsError for fewer than one objective or one step.
+    """
+    if m < 1 or steps < 1:
+        raise WeightsError(f"A lattice has at least 1 objective and 1 step; got {m} and {steps}.")
+    # Stars and bars: m - 1 bars among steps + m - 1 places; what lies between two bars is an entry.
+    bars = np.array(list(itertools.combinations(range(steps + m - 1), m - 1)), dtype=int)
+    bars = bars.reshape(lattice_size(m, steps), m - 1)
+    ends = np.pad(bars, ((0, 0), (1, 1)), constant_values=((0, 0), (-1, steps + m - 1)))
+    return torch.from_numpy((np.diff(ends, axis=1) - 1) / steps).float()
 
 
 def energy_directions(m: int, points: int) -> np.ndarray:

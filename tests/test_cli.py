@@ -506,6 +506,24 @@ def test_reproduce_runs_a_recipe_and_goes_on(document, call, tmp_path: Path) -> 
     assert "--data mine=DIR" in out
 
 
+@pytest.mark.slow
+def test_the_papers_table_at_full_size_on_data_of_its_shape(document, tmp_path: Path) -> None:
+    """MSLR-WEB10K's columns and objectives, few queries, one epoch: five folds, the paper's networks, its counts."""
+    shape = ["--queries", "30", "--items", "3", "6", "--features", "131", "--objectives", "5"]
+    document("data", "simulate", *shape, "--out", tmp_path / "sim")
+    flags = ["--epochs", "1", "--seeds", "1", "--no-images", "--device", "cpu", "--work", tmp_path / "w"]
+    found = document("reproduce", "table1", "--data", f"mslr={tmp_path / 'sim'}", *flags)["recipes"]["table1"]
+    assert found["problems"] == []
+    assert (found["size"], {row["case"] for row in found["rows"]}) == ("full", {"mslr5"})
+    rows = {row["label"]: row for row in found["rows"]}
+    trained = {label: rows[label]["parameters"] for label in ("DPO-LS", "DPO Soup", "MO-DPO")}
+    assert trained == {"DPO-LS": 551_232, "DPO Soup": 250_615, "MO-DPO": 801_792}
+    assert rows["HyperDPO, as the paper has it"]["parameters"] == 50_432
+    assert rows["HyperDPO"]["queries"] == 30  # every query is scored by the fold that did not train on it
+    parameters = [entry["figures"]["parameters"]["ratio"] for entry in found["published"]]
+    assert parameters.count(1.0) == 4  # the default has counts of its own
+
+
 def test_reproduce_refuses_in_one_message(refused, tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text("titel = 1\n[[variant]]\nmetod = 'x'\n[quick]\nseed = 1\n")
     message = refused("reproduce", tmp_path / "bad.toml", "tabel1", "--quick", "--work", tmp_path / "w")

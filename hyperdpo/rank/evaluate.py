@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hyperdpo.errors import ConfigError
 from hyperdpo.front import ParetoFront
 from hyperdpo.implicit import ImplicitTable
 from hyperdpo.rank.card import model_card
@@ -38,14 +39,20 @@ def front_name(config: dict[str, Any]) -> str:
 
 
 def run_residuals(
-    run: RankRun, table: ListTable, features: Tensor, points: int, beta: Sequence[float] | None = None
+    run: RankRun, table: ListTable, features: Tensor, points: int | Tensor, beta: Sequence[float] | None = None
 ) -> tuple[Tensor, Tensor]:
     """(weights (p, m), residuals (p, q, n)) over the grid, or over the weights a method has models for.
 
-    Raises ConfigError for temperatures `beta` that the run cannot answer.
+    `points` is the grid's size, or weights (p, m) of one's own. Raises ConfigError for temperatures `beta` that the run
+    cannot answer, and for weights of one's own where it has a model for each of some others.
     """
     if run.trained is None:
-        return grid(run.task.m, points), LiveModel(run.rankers[0], table, features).grid_residuals(points, beta)
+        live = LiveModel(run.rankers[0], table, features)
+        if isinstance(points, Tensor):
+            return points, torch.stack([live.residual(w, beta) for w in points])
+        return grid(run.task.m, points), live.grid_residuals(points, beta)
+    if isinstance(points, Tensor):
+        raise ConfigError(f"{run.name} answers the {len(run.trained)} weights it was trained for; got {len(points)}.")
     each = [LiveModel(r, table, features).residual(w, beta) for r, w in zip(run.rankers, run.trained, strict=True)]
     return run.trained, torch.stack(each)
 
@@ -57,13 +64,13 @@ def run_front(
     *,
     split: str,
     data: str,
-    points: int = 11,
+    points: int | Tensor = 11,
     scale: float = 1.0,
     k: int = 10,
     beta: Sequence[float] | None = None,
     keep_residuals: bool = False,
 ) -> ParetoFront:
-    """The front of one run on one table, at temperatures `beta` if it can answer them."""
+    """The front of one run on one table, at temperatures `beta` if it can answer them; `points` as in run_residuals."""
     weights, residuals = run_residuals(run, table, features, points, beta)
     return measured_front(
         table,
@@ -90,7 +97,7 @@ def oracle_fronts(
     table: ListTable,
     *,
     split: str,
-    points: int = 11,
+    points: int | Tensor = 11,
     scale: float = 1.0,
     k: int = 10,
     beta: Sequence[float] | None = None,
@@ -108,7 +115,7 @@ def oracle_fronts(
     lists = table.lists
     log_p = lists.pad(known.p).transpose(1, 2).clamp(min=TRUTH_FLOOR).log().to(table.device)
     gain = lists.pad(known.gain)
-    weights = grid(data.task.m, points)
+    weights = points if isinstance(points, Tensor) else grid(data.task.m, points)
     at = table.beta if beta is None else torch.tensor(beta)
     truth = ImplicitTable(log_p, table.mask)
     same = torch.stack([truth.solve(w, at)[0] for w in weights])
@@ -131,7 +138,7 @@ def evaluate_run(
     data: RankData,
     *,
     split: str = "test",
-    points: int = 11,
+    points: int | Tensor = 11,
     scale: float = 1.0,
     k: int | None = None,
     beta: Temperatures | None = None,
@@ -142,8 +149,8 @@ def evaluate_run(
     """All fronts of a run on a split: its own, its baselines', the base's, the oracles'.
 
     `beta` asks for other temperatures than the training ones, of the run and its baselines alike: raises ConfigError
-    where one of them cannot answer. With `save` they replace the run's front.json; fronts of baselines measured earlier
-    on the same terms are kept.
+    where one of them cannot answer. `points` may be weights (p, m) instead of the grid's size. With `save` they replace
+    the run's front.json; fronts of baselines measured earlier on the same terms are kept.
     """
     data = run.read(data)
     lists = data.lists(split)

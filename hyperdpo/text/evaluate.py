@@ -17,7 +17,7 @@ from hyperdpo.front import CROSS_ENTROPY, ParetoFront
 from hyperdpo.losses import objective_losses
 from hyperdpo.text.card import text_card
 from hyperdpo.text.data import Preferences
-from hyperdpo.text.model import first_scored, response_scores, scatter
+from hyperdpo.text.model import first_scored, scatter, token_losses
 from hyperdpo.text.run import TextRun
 from hyperdpo.text.tokens import TextBatch, TextBatches, TokenLists, tokenise
 from hyperdpo.weights import grid
@@ -235,9 +235,8 @@ def decoding_front(soup: TextRun, table: TextTable, *, split: str, points: int =
             parts = [w[j] * soup.at(corners[j]).response_logits(batch.tokens, batch.mask) for j in chosen]
             ids, _, scored = (x.flatten(0, 1)[batch.mask.flatten()] for x in batch.tokens)
             first = first_scored(scored)
-            scores = response_scores(torch.stack(parts).sum(0), ids[:, first:], scored[:, first:])
-            base = batch.inputs[1]
-            return scatter(scores, batch.mask) - base
+            losses = token_losses(torch.stack(parts).sum(0), ids[:, first:])
+            return scatter(-(losses * scored[:, first:]).sum(-1), batch.mask) - batch.inputs[1]
 
         with torch.no_grad():
             columns.append(table.from_residuals(table.batches.each(mixed).numpy()))

@@ -17,7 +17,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils.logging import disable_progress_bar
 
 from hyperdpo.errors import ConfigError, DataError
@@ -175,20 +182,25 @@ class TextModel(nn.Module):
         if not scored.any():
             return embedded.new_zeros(len(ids))
         first = first_scored(scored)
-        logits = self._logits(embedded, attention, ids.shape[1] - first + 1)
-        return response_scores(logits, ids[:, first:], scored[:, first:])
+        losses = self.token_losses(embedded, attention, ids[:, first:])
+        return -(losses * scored[:, first:]).sum(-1)
 
-    def _logits(self, embedded: Tensor, attention: Tensor, keep: int) -> Tensor:
-        """(rows, keep - 1, vocabulary): what predicts the last keep - 1 tokens, each at the position before it."""
-        if keep > embedded.shape[1]:
+    def token_losses(self, embedded: Tensor, attention: Tensor, targets: Tensor) -> Tensor:
+        """(rows, t) cross-entropy, nats, of the last t tokens, `targets`, each from the position before it."""
+        return token_losses(self._logits(embedded, attention, targets.shape[1]), targets)
+
+    def _logits(self, embedded: Tensor, attention: Tensor, t: int) -> Tensor:
+        """(rows, t, vocabulary): what predicts the last t tokens, each at the position before it."""
+        length = embedded.shape[1]
+        if t >= length:
             raise DataError("A response begins at the first token: a base without a prefix needs a prompt before it.")
         logits: Tensor = self.backbone(
             inputs_embeds=embedded,
             attention_mask=attention.long(),
             position_ids=positions(attention),
-            logits_to_keep=keep,
-        ).logits[:, :-1]
-        return logits.float()
+            logits_to_keep=torch.arange(length - t - 1, length - 1, device=embedded.device),
+        ).logits
+        return logits
 
     def response_logits(self, tokens: Tokens, mask: Tensor, weights: Tensor | None = None) -> Tensor:
         """(real rows, t', vocabulary) logits of the tokens from the first response's beginning on, for one w (m,)."""
@@ -196,7 +208,7 @@ class TextModel(nn.Module):
         ids, attention, scored = (x.flatten(0, 1)[real] for x in tokens)
         with self._precision(ids.device):
             embedded, seen = self.with_prefix(self.embed(ids), attention, weights)
-            return self._logits(embedded, seen, ids.shape[1] - first_scored(scored) + 1)
+            return self._logits(embedded, seen, ids.shape[1] - first_scored(scored)).float()
 
     def encode(self, tokens: Tokens, base: Tensor, mask: Tensor) -> Tokens:
         """Nothing can be shared between weights: the tokens themselves."""
@@ -215,10 +227,10 @@ def first_scored(scored: Tensor) -> int:
     return int(scored.any(0).float().argmax())
 
 
-def response_scores(logits: Tensor, targets: Tensor, wanted: Tensor) -> Tensor:
-    """(rows,) summed log-probabilities of `targets` (rows, t) where `wanted`, from logits (rows, t, vocabulary)."""
-    losses = nn.functional.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
-    return -(losses * wanted).sum(-1)
+def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
+    """(rows, t) cross-entropy of `targets` under logits (rows, t, vocabulary), in float32."""
+    losses = nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
+    return losses.view(targets.shape)
 
 
 def positions(attention: Tensor) -> Tensor:
@@ -299,6 +311,14 @@ def load_backbone(name: str | Path, *, dtype: torch.dtype = torch.float32) -> Pr
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(str(name), dtype=dtype)
         return model.train(False)
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(_not_found("model", name, error)) from None
+
+
+def load_config(name: str | Path) -> PreTrainedConfig:
+    """The shape of a model, without its weights. Raises ConfigError where there is none, or no such architecture."""
+    try:
+        return AutoConfig.from_pretrained(str(name))
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(_not_found("model", name, error)) from None
 

@@ -21,6 +21,8 @@ from hyperdpo.weights import (
     draw_weights,
     energy_directions,
     grid,
+    lattice,
+    lattice_size,
     parse_weights,
     project,
     rebalance,
@@ -190,6 +192,20 @@ def test_other_sizes_are_made_on_the_spot() -> None:
     assert np.array_equal(grid(4, 4).numpy(), np.eye(4))
 
 
+def test_a_grid_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    def directions(m: int, points: int) -> np.ndarray:
+        made.append(points)
+        return np.full((points, m), 1 / m)
+
+    monkeypatch.setattr("hyperdpo.weights.energy_directions", directions)
+    first = grid(3, 97)
+    first[0] = 7.0  # a copy: nobody else's grid changes
+    assert torch.allclose(grid(3, 97), torch.full((97, 3), 1 / 3))
+    assert made == [97]
+
+
 def test_grid_of_one_objective_and_too_few_points() -> None:
     assert grid(1).tolist() == [[1.0]]
     with pytest.raises(WeightsError, match="over 5 objectives needs at least 5 points, one per corner; got 3"):
@@ -199,6 +215,21 @@ def test_grid_of_one_objective_and_too_few_points() -> None:
 
 
 # --- projection ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("m", "steps"), [(1, 3), (2, 10), (3, 4), (4, 3), (5, 2), (3, 1)])
+def test_a_lattice_is_every_multiple_of_its_step(m: int, steps: int) -> None:
+    every = {c for c in itertools.product(range(steps + 1), repeat=m) if sum(c) == steps}
+    found = lattice(m, steps)
+    assert len(found) == lattice_size(m, steps) == len(every)
+    assert {tuple(round(v * steps) for v in row) for row in found.tolist()} == every
+    assert torch.allclose(found.sum(1), torch.ones(len(found)))
+
+
+def test_a_lattice_grows_as_the_issue_counts_it() -> None:
+    assert [lattice_size(m, 10) for m in range(2, 7)] == [11, 66, 286, 1001, 3003]
+    with pytest.raises(WeightsError, match="at least 1 objective and 1 step; got 2 and 0"):
+        lattice(2, 0)
 
 
 def test_projection_by_hand() -> None:

@@ -130,7 +130,7 @@ objectives = ["a"]
     found = "\n".join(problems(tmp_path, text))
     for expected in (
         "no key is called 'titel' (did you mean 'title'?)",
-        "report is one of table, sweep, distance, tuning; got 'tabel' (did you mean 'table'?)",
+        "report is one of table, sweep, distance, across, tuning; got 'tabel' (did you mean 'table'?)",
         "variant 'mixture': no key is called 'lerning_rate'",
         "No parametrisation is called 'mixtures' (did you mean 'mixture'?)",
         "No method is called 'dpols' (did you mean 'dpo-ls'?)",
@@ -225,7 +225,8 @@ def shipped() -> list[Path]:
 
 def test_every_recipe_of_the_issue_is_there() -> None:
     wanted = {"table1", "fig2a", "fig2b", "fig11", "ablation-alpha", "ablation-depth", "ablation-parametrisation"}
-    assert wanted | {"ablation-penalty", "movielens", "demo", "mslr-sample", "tuning"} <= {f.stem for f in shipped()}
+    wanted |= {"ablation-penalty", "movielens", "demo", "mslr-sample", "tuning", "scaling", "sample-efficiency"}
+    assert wanted <= {f.stem for f in shipped()}
 
 
 @pytest.mark.parametrize("file", shipped(), ids=lambda file: file.stem)
@@ -245,6 +246,33 @@ def test_tuning_gives_every_method_six_settings_and_one_seed() -> None:
     methods = [v.config.method.method for v in recipe.variants]
     assert {m: methods.count(m) for m in METHODS} == dict.fromkeys(METHODS, 6)
     assert recipe.seeds == 1
+
+
+def test_a_size_may_have_its_own_number_of_points(tmp_path: Path) -> None:
+    text = "points = 9\n" + GOOD.replace("seeds = 2", "seeds = 2\npoints = 5") + '[[full.case]]\ndata = "demo"\n'
+    assert {v.config.method.points for v in read_recipe(written(tmp_path, text), "quick").variants} == {5}
+    assert {v.config.method.points for v in read_recipe(written(tmp_path, text), "full").variants} == {9}
+
+
+def test_a_report_across_cases_says_what_it_runs_over(tmp_path: Path) -> None:
+    head = 'report = "across"\nx = "objectives"\nspacing = 0.1\n'
+    assert read_recipe(written(tmp_path, head + GOOD), "quick").steps == 10
+    for spacing in ("0.3", "0", "true"):
+        [problem] = problems(tmp_path, (head + GOOD).replace("0.1", spacing, 1))
+        assert "spacing is 1 divided by a whole number" in problem
+    assert any("x of a report across cases is" in p for p in problems(tmp_path, 'report = "across"\n' + GOOD))
+    lists = problems(tmp_path, 'report = "across"\nx = "train_queries"\n' + GOOD)
+    assert any("train_queries is its x and is missing" in p for p in lists)
+    assert problems(tmp_path, "spacing = 0.1\n" + GOOD) == ["a.toml: spacing is for report = 'across'; leave it out."]
+
+
+def test_scaling_runs_over_two_to_six_objectives_at_eleven_points() -> None:
+    for size in SIZES:
+        recipe = read_recipe(RECIPES / "scaling.toml", size)
+        assert [c.simulation.objectives for c in recipe.cases if c.simulation] == [2, 3, 4, 5, 6]
+        assert (recipe.steps, {v.config.method.points for v in recipe.variants}) == (10, {11})
+        samples = read_recipe(RECIPES / "sample-efficiency.toml", size)
+        assert [c.train_queries for c in samples.cases] == [100, 300, 1000]
 
 
 def test_comparisons_hold_every_method() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,17 @@ from toys import data
 
 from hyperdpo.errors import ConfigError, Interrupted, RunError
 from hyperdpo.front import hypervolume, sparsity
+from hyperdpo.methods import TREES
 from hyperdpo.rank.data import open_data
 from hyperdpo.rank.run import RankRun
 from hyperdpo.rank.study import runner, units
 from hyperdpo.rank.study.recipe import Case, Overrides, read_recipe
 from hyperdpo.rank.study.report import csv_text
-from hyperdpo.rank.study.rows import parameters_at
+from hyperdpo.rank.study.rows import at_main, parameters_at
 from hyperdpo.rank.study.runner import Pace, execute, time_left
 from hyperdpo.rank.study.sources import Fold, parse_given, prepare, rotated
 from hyperdpo.rank.study.study import Outcome, reproduce
-from hyperdpo.rank.study.units import Store, Unit
+from hyperdpo.rank.study.units import SCALES, Store, Unit
 from hyperdpo.rank.train import PAPER, RankConfig
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
@@ -118,6 +120,36 @@ def test_a_table_is_what_the_runs_fronts_say(study, tmp_path: Path, trained: lis
     assert found["HyperDPO"]["against"] is None
     reach = outcome.document["reach"]["toy"]
     assert (reach["best_baseline"], reach["ratio"]["difference"]) == ("DPO-LS", pytest.approx(ours - theirs))
+
+
+def test_methods_are_compared_where_c_gives_them_the_same_main_score(study) -> None:
+    text = PAIR.replace('label = "DPO-LS"\nmethod = "dpo-ls"', 'label = "twin"')
+    for method in TREES:
+        text += f'[[variant]]\nlabel = "{method}"\nmethod = "{method}"\n'
+    outcome = study(text + "[quick]" + FIT + "trees = { rounds = 3 }\n" + CASE, overrides=Overrides(seeds=1))
+    assert outcome.problems == []
+    found = rows(outcome)
+    assert found["HyperDPO"]["equal_main"] is None
+    twin = found["twin"]["equal_main"]
+    assert (twin["scale"], twin["ratio"]) == (pytest.approx(1), pytest.approx(1))
+    equal = {label: found[label]["equal_main"] for label in TREES if found[label]["equal_main"]}
+    for label, at in equal.items():
+        assert (at["scale"] > 1) == (found[label]["main"]["value"] < found["HyperDPO"]["main"]["value"])
+    reach = outcome.document["reach"]["toy"].get("equal_main", {})
+    assert reach.get("best_baseline") == (max(equal, key=lambda n: equal[n]["hypervolume"]) if equal else None)
+    assert "at equal main" in outcome.text
+    assert "1.000 (c 1)" in outcome.text
+
+
+def test_a_curve_is_read_between_its_scales() -> None:
+    main = np.linspace(0.5, 0.9, len(SCALES))
+    curve = np.stack([main, 1 - main, 1 - main], 1)[:, None]  # one point: its hypervolume is (1 - main)^2
+    c, volume = at_main(curve, float(main[3]))
+    assert (c, volume) == (pytest.approx(SCALES[3]), pytest.approx((1 - main[3]) ** 2))
+    c, volume = at_main(curve, float(main[3] + main[4]) / 2)
+    assert c == pytest.approx(math.sqrt(SCALES[3] * SCALES[4]))
+    assert volume == pytest.approx(((1 - main[3]) ** 2 + (1 - main[4]) ** 2) / 2)
+    assert np.isnan(at_main(curve, 0.95)).all()
 
 
 def test_the_files_say_the_same_as_the_answer(study, tmp_path: Path) -> None:
@@ -338,7 +370,7 @@ fit = {{ learning_rate = 0.05 }}
     best = max(("slow", "fast"), key=lambda label: found[label]["hypervolume"]["value"])
     chosen = outcome.document["chosen"]["dpo-ls"]
     assert (chosen["setting"], chosen["settings"]) == (best, 2)
-    assert chosen["seconds"] == pytest.approx(found["slow"]["seconds"] + found["fast"]["seconds"], abs=0.06)
+    assert chosen["seconds"] == pytest.approx(found["slow"]["cpu_seconds"] + found["fast"]["cpu_seconds"], abs=0.06)
     run = next(r for r in map(RankRun, (tmp_path / "work" / "runs").iterdir()) if r.method.method == "dpo-ls")
     test_front = run.folder.fronts()[0].hypervolume
     assert all(abs(found[n]["hypervolume"]["value"] - test_front) > 1e-9 for n in found)  # judged on validation

@@ -1,14 +1,16 @@
 """Recipes: TOML files that say which methods are compared on which data, at a quick and at a full size.
 
     title = "..."                 what the study shows
-    report = "table"              table, sweep (figures against x) or distance (between fronts at the same x)
+    report = "table"              table, sweep (figures against x), distance (between fronts at the same x) or
+                                  across (cases against x, which is objectives or train_queries)
+    spacing = 0.1                 an across report also counts what every weight at this spacing costs
     ours = "HyperDPO"             the row that the others are tested against
     tuned = "tuned.toml"          settings chosen by `hyperdpo reproduce tuning`, if the file is there
     [[variant]]                   label, any option of MethodConfig or RankConfig; net, fit, base_fit, trees as tables;
                                   `lambda` is the signed penalty; `scale` and `at_beta` are asked of a trained run
     sweep = { alpha = [.1, 1] }   in a variant: one row for each value, which becomes its x
     [published.LABEL]             the paper's figures
-    [quick] and [full]            seeds, preset, fit ..., only = [labels], draws
+    [quick] and [full]            seeds, preset, points, fit ..., only = [labels], draws
     [[quick.case]]                data, objectives, folds, queries, train_queries, simulation
 
 Options are validated by the dataclasses they end up in, so that a recipe can use whatever these can.
@@ -34,12 +36,14 @@ from hyperdpo.weights import check_scale
 
 Size = Literal["quick", "full"]
 SIZES: tuple[Size, ...] = ("quick", "full")
-REPORTS = ("table", "sweep", "distance", "tuning")
+REPORTS = ("table", "sweep", "distance", "across", "tuning")
+ACROSS = ("objectives", "train_queries")
 PRESETS = ("default", "paper")
 BOOTSTRAP = 1000
+SPACING_SLACK = 1e-6
 
-TOP = ("title", "about", "report", "ours", "x", "tuned", "points", "variant", "published", *SIZES)
-SIZE = ("seeds", "preset", "fit", "base_fit", "trees", "only", "draws", "case", "base", "tuned")
+TOP = ("title", "about", "report", "ours", "x", "tuned", "points", "spacing", "variant", "published", *SIZES)
+SIZE = ("seeds", "preset", "fit", "base_fit", "trees", "only", "draws", "case", "base", "tuned", "points")
 MEASURING = ("scale", "at_beta")
 VARIANT = ("label", "preset", "tuned", "sweep", "reference", *MEASURING)
 PUBLISHED = ("hypervolume", "main", "main_std", "seconds", "parameters")
@@ -138,6 +142,8 @@ class Recipe:
     about: str = ""
     ours: str | None = None
     x: str = ""
+    steps: int = 0
+    """1 / spacing, of an across report's lattice; 0 where none is asked for."""
     draws: int = BOOTSTRAP
     published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     published_size: Mapping[str, Any] = field(default_factory=dict)
@@ -254,6 +260,7 @@ class _Reader:
                 self._wrong(f"variant {v.series!r}", f"reference names a variant; got {v.reference!r}{hint}.")
         if report == "distance" and (not any(v.reference for v in variants) or any(v.x is None for v in variants)):
             self._wrong("", "a distance report needs a sweep in every variant and a reference in some.")
+        steps = self._across(report, document, cases)
         seeds = overrides.seeds or section.get("seeds", 1)
         draws = section.get("draws", BOOTSTRAP)
         for what, value in (("seeds", seeds), ("draws", draws)):
@@ -264,9 +271,28 @@ class _Reader:
         return Recipe(
             name, str(document.get("title", name)), size, report, tuple(cases[size]), tuple(variants), seeds,
             about=str(document.get("about", "")), ours=document.get("ours"),
-            x=str(document.get("x", "")), draws=draws, published=published[0], published_size=published[1],
+            x=str(document.get("x", "")), steps=steps, draws=draws, published=published[0], published_size=published[1],
             notes=tuple(notes),
         )  # fmt: skip
+
+    def _across(self, report: Any, document: Mapping[str, Any], cases: Mapping[Size, Sequence[Case]]) -> int:
+        """1 / spacing, after a check of what a report across cases needs."""
+        spacing = document.get("spacing")
+        if report != "across":
+            if spacing is not None:
+                self._wrong("", "spacing is for report = 'across'; leave it out.")
+            return 0
+        if document.get("x") not in ACROSS:
+            self._wrong("", f"x of a report across cases is {' or '.join(ACROSS)}; got {document.get('x')!r}.")
+        if document.get("x") == "train_queries":
+            for case in (c for found in cases.values() for c in found if not c.train_queries):
+                self._wrong(f"case {case.name!r}", "train_queries is its x and is missing.")
+        if spacing is None:
+            return 0
+        steps: int = round(1 / spacing) if _number(spacing) and 0 < spacing <= 1 else 0
+        if not steps or abs(1 / spacing - steps) > SPACING_SLACK:
+            self._wrong("", f"spacing is 1 divided by a whole number, such as 0.1; got {spacing!r}.")
+        return steps
 
     def _labels(self, where: str, what: str, label: Any, variants: Sequence[Variant]) -> None:
         labels = [v.label for v in variants]
@@ -329,7 +355,9 @@ class _Reader:
             self._wrong("", "it has no [[variant]]: there is nothing to compare.")
         found: list[Variant] = []
         for i, options in enumerate(given):
-            found += self._expanded(i, options, section, tuned, overrides, document.get("points"))
+            found += self._expanded(
+                i, options, section, tuned, overrides, section.get("points", document.get("points"))
+            )
         labels = [v.label for v in found]
         for label in sorted({x for x in labels if labels.count(x) > 1}):
             self._wrong("variant", f"two rows are called {label!r}; give each its own label.")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from hyperdpo.figures import NEUTRAL, ORACLE, Curve, Figure, Series, bar_figure, front_figure, sweep_figure
+from hyperdpo.rank.study import across
 from hyperdpo.rank.study.recipe import Recipe
 from hyperdpo.rank.study.rows import FACTS, REACH, CaseTable, parameters_at
 from hyperdpo.tables import table
@@ -41,10 +42,17 @@ def document(recipe: Recipe, tables: Sequence[CaseTable], notes: Sequence[str]) 
         "rows": rows,
         "reach": {t.case.name: t.reach() for t in tables if t.reach()},
         "distances": [d for t in tables for d in t.distances()] if recipe.report == "distance" else [],
+        "across": across_document(recipe, tables) if recipe.report == "across" else None,
         "published": published(recipe, rows),
         "draws": recipe.draws,
         "notes": list(notes),
     }
+
+
+def across_document(recipe: Recipe, tables: Sequence[CaseTable]) -> dict[str, Any]:
+    """What a report across cases adds."""
+    found = across.rows(recipe, tables)
+    return {"x": recipe.x, "rows": found, "claims": across.claims(recipe, found)}
 
 
 def published(recipe: Recipe, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -82,6 +90,8 @@ def text(recipe: Recipe, found: Mapping[str, Any], tables: Sequence[CaseTable]) 
             parts[-1] += "\n" + _reach_text(found["reach"][t.case.name])
     if found["distances"]:
         parts.append(_distance_text(recipe, found["distances"]))
+    if found["across"]:
+        parts.append(across.text(recipe, found["across"]["rows"]))
     if found["published"]:
         parts.append(_published_text(recipe, found["published"]))
     parts += [f"Note: {note}." for note in found["notes"]]
@@ -95,11 +105,13 @@ def _case_text(recipe: Recipe, t: CaseTable, rows: Sequence[Mapping[str, Any]]) 
         f"{'validation' if recipe.report == 'tuning' else 'test'} queries; "
         f"seeds {', '.join(map(str, t.seeds))}; NDCG@{first.about['k']}; 95 % intervals over queries and seeds"
     )
-    headers = ["", "hypervolume", f"{first.names[0]} mean", "std", "sparsity", "s", "CPU s", "base s", "tuning s",
+    headers = ["", "hypervolume", f"{first.names[0]} mean", "std", "sparsity", "s", "CPU s", "base s", "tuning CPU s",
                "models", "parameters"]  # fmt: skip
     ours = t.ours is not None
     if ours:
         headers += [f"{recipe.ours} /", "p better"]
+    equal = bool(t.curves) and ours
+    headers += ["at equal main"] if equal else []
     shown = []
     for row in rows:
         cells: list[object] = [
@@ -111,6 +123,9 @@ def _case_text(recipe: Recipe, t: CaseTable, rows: Sequence[Mapping[str, Any]]) 
         if ours:
             test = (row["against"] or {}).get("hypervolume")
             cells += [_ratio(test), f"{test['p']:.3f}"] if test else [None, None]
+        if equal:
+            at = row.get("equal_main")
+            cells.append(f"{at['ratio']:.3f} (c {at['scale']:.2g})" if at else None)
         shown.append(cells)
     return f"{head}\n{table(headers, shown)}"
 
@@ -119,6 +134,12 @@ def _reach_text(reach: Mapping[str, Any]) -> str:
     parts = []
     if "ratio" in reach:
         parts.append(f"{_ratio(reach['ratio'])} times the best other method's hypervolume ({reach['best_baseline']})")
+    if "equal_main" in reach:
+        at = reach["equal_main"]
+        parts.append(
+            f"{at['ratio']:.3f} times the best other's where c gives it the same main score ({at['best_baseline']} at "
+            f"c {at['scale']:.2g})"
+        )
     if "oracle_share" in reach:
         parts.append(f"{_ratio(reach['oracle_share'])} of the best possible at this beta")
     if reach.get("time_ratio") is not None:
@@ -211,6 +232,9 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
         low, high = test["ratio_interval"]
         line |= {"ours_ratio": test["ratio"], "ours_ratio_low": low, "ours_ratio_high": high, "p_better": test["p"]}
         line |= {"ours_difference": test["difference"]}
+    equal = row.get("equal_main")
+    if equal:
+        line |= {"ours_ratio_at_equal_main": equal["ratio"], "equal_main_scale": equal["scale"]}
     return line
 
 
@@ -238,7 +262,13 @@ def resolved(recipe: Recipe, tables: Sequence[CaseTable]) -> dict[str, Any]:
 
 
 def figures(recipe: Recipe, tables: Sequence[CaseTable]) -> dict[str, Figure]:
-    """{case: figure}: fronts in the plane of two objectives, curves where something is swept, bars otherwise."""
+    """{case: figure}: fronts in the plane of two objectives, curves where something is swept, bars otherwise.
+
+    A report across cases is one figure.
+    """
+    if recipe.report == "across":
+        title = f"{recipe.title} ({recipe.size})"
+        return {recipe.x: across.figure(recipe, across.rows(recipe, tables), title)}
     out = {}
     for t in tables:
         title = f"{recipe.title} ({t.case.name}, {recipe.size})"

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from hyperdpo.errors import RunError
+from hyperdpo.front import hypervolume
 from hyperdpo.methods import CONDITIONED, TREES, members, mixing_weights
 from hyperdpo.paired import Sampled, Samples, front_distance, percentiles, same_weight_distance
 from hyperdpo.rank.model import count_parameters
 from hyperdpo.rank.run import build_model
 from hyperdpo.rank.study.recipe import Case, Recipe, Variant
-from hyperdpo.rank.study.units import Measured
+from hyperdpo.rank.study.units import SCALES, Measured, scale_name
 from hyperdpo.rank.train import RankConfig, plan_of_model
 
 OWN = "own"
@@ -72,6 +73,10 @@ class CaseTable:
     recipe: Recipe
     case: Case
     cells: Sequence[Cell]
+    dense: Sequence[Cell] = ()
+    """For an across report: variants that answer any w, at every weight of its spacing."""
+    curves: Mapping[str, Mapping[int, np.ndarray]] = field(default_factory=dict)
+    """{label: {seed: (len(SCALES), p, 1 + m)}}: mean NDCG as c moves."""
 
     @cached_property
     def seeds(self) -> tuple[int, ...]:
@@ -86,6 +91,15 @@ class CaseTable:
     def sampled(self) -> list[Sampled]:
         """One for each cell, in order."""
         return [Sampled(self._common(c, c.per_query), self.samples) for c in self.cells]
+
+    def dense_volumes(self, label: str) -> dict[str, float]:
+        """{own, oracle ...: hypervolume, mean over seeds} of a variant at the spacing; empty where not measured."""
+        found = [c for c in self.dense if c.variant.label == label and set(self.seeds) <= set(c.seeds)]
+        return {
+            name: Sampled(self._common(c, front), self.samples).value("hypervolume")
+            for c in found
+            for name, front in {OWN: c.per_query, **c.facts}.items()
+        }
 
     @cached_property
     def facts(self) -> dict[str, Sampled]:
@@ -108,7 +122,9 @@ class CaseTable:
         out = []
         for cell, sampled in zip(self.cells, self.sampled, strict=True):
             row = {**_figures(sampled), **_costs(cell)}
-            out.append({**self._head(cell.variant.label, cell.variant), **row, "against": self._against(sampled)})
+            head = self._head(cell.variant.label, cell.variant)
+            equal = self.equal_main(cell.variant.label)
+            out.append({**head, **row, "against": self._against(sampled), "equal_main": equal})
         for name, sampled in self.facts.items():
             out.append({**self._head(FACTS[name], None), **_figures(sampled), "against": self._against(sampled)})
         return out
@@ -129,6 +145,22 @@ class CaseTable:
         ours = self.sampled[self.ours]
         return {figure: ours.against(theirs, figure).to_dict() for figure in ("hypervolume", "main")}
 
+    def equal_main(self, label: str) -> dict[str, float] | None:
+        """Ours against a row whose c makes its mean main score ours: c, hypervolume and ratio, means over seeds.
+
+        A bolder method has more hypervolume and less of the main score, whatever its quality. None where this was not
+        measured, and where no c of SCALES gives that score.
+        """
+        curve = self.curves.get(label, {})
+        if self.ours is None or label == self.cells[self.ours].variant.label or not set(self.seeds) <= set(curve):
+            return None
+        mine = self.sampled[self.ours].figures
+        found = np.array([at_main(curve[s], float(mine[i, 1])) for i, s in enumerate(self.seeds)])
+        if not np.isfinite(found).all():
+            return None
+        c, volume = found.mean(0)
+        return {"scale": float(c), "hypervolume": float(volume), "ratio": float(mine[:, 0].mean() / volume)}
+
     def reach(self) -> dict[str, Any] | None:
         """Ours against the best of the other methods, the oracle, and the time of one single-objective model."""
         if self.ours is None or self.recipe.report != "table":
@@ -141,6 +173,11 @@ class CaseTable:
             best = max(others, key=lambda i: self.sampled[i].value("hypervolume"))
             out["best_baseline"] = self.cells[best].variant.label
             out["ratio"] = mine.against(self.sampled[best]).to_dict()
+            equal = {self.cells[i].variant.label: self.equal_main(self.cells[i].variant.label) for i in others}
+            known = {label: found for label, found in equal.items() if found}
+            if known:
+                label = max(known, key=lambda name: known[name]["hypervolume"])
+                out["equal_main"] = {"best_baseline": label, **known[label]}
         if "oracle" in self.facts:
             out["oracle_share"] = mine.against(self.facts["oracle"]).to_dict()
         single = [c for c in self.cells if c.variant.config.method.method == "dpo-ls"]
@@ -170,6 +207,32 @@ class CaseTable:
                 "seconds": cell.about["seconds"], "reference_seconds": self.cells[j].about["seconds"],
             })  # fmt: skip
         return out
+
+
+def make_curve(found: Mapping[int, Sequence[Measured]]) -> dict[int, np.ndarray]:
+    """{seed: (len(SCALES), p, 1 + m)} mean NDCG as c moves, over the queries of all folds."""
+    return {
+        seed: np.stack([
+            np.nanmean(np.concatenate([fold.ndcg[scale_name(c)] for fold in folds], axis=1), axis=1, dtype=np.float64)
+            for c in SCALES
+        ])
+        for seed, folds in found.items()
+    }  # fmt: skip
+
+
+def at_main(curve: np.ndarray, main: float) -> tuple[float, float]:
+    """(c, hypervolume) at which the mean main score of a curve (len(SCALES), p, 1 + m) is `main`, interpolated.
+
+    NaN outside the range of SCALES.
+    """
+    mains = curve[:, :, 0].mean(1)
+    volumes = [hypervolume(points[:, 1:]) for points in curve]
+    order = np.argsort(mains)
+    log_c, volume = (
+        np.interp(main, mains[order], np.asarray(values)[order], left=np.nan, right=np.nan)
+        for values in (np.log(SCALES), volumes)
+    )
+    return float(np.exp(log_c)), float(volume)
 
 
 def _figures(sampled: Sampled) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,17 +12,19 @@ from typing import Any
 from hyperdpo import figures
 from hyperdpo.errors import ConfigError, HyperDPOError
 from hyperdpo.files import write_atomic, write_json
-from hyperdpo.methods import members
+from hyperdpo.methods import EVERY_WEIGHT, members
 from hyperdpo.rank.data import check_task
 from hyperdpo.rank.study import report, tuning
 from hyperdpo.rank.study.recipe import Case, Overrides, Recipe, Size, Variant, find_recipe, is_recipe, read_recipe
-from hyperdpo.rank.study.rows import CaseTable, check_same_queries, make_cell
+from hyperdpo.rank.study.rows import CaseTable, Cell, check_same_queries, make_cell, make_curve
 from hyperdpo.rank.study.runner import execute
 from hyperdpo.rank.study.sources import Fold, how_to_give, parse_given, prepare
-from hyperdpo.rank.study.units import Measure, Store, Unit, base_unit, measure, method_unit
+from hyperdpo.rank.study.units import Measure, Measured, Store, Unit, base_unit, measure, method_unit
 from hyperdpo.runs import versions
+from hyperdpo.weights import lattice_size
 
 Say = Callable[[str], None]
+MOST_POINTS = 1001  # at which a front is measured: exact hypervolume takes minutes for the 3,003 of m = 6
 TUNING = "tuning"  # the recipe that all others may rest on; it is not one of "all recipes"
 
 
@@ -151,12 +153,23 @@ def _asked(
                     unit = method_unit(
                         case, fold, data, config, base, label=variant.label, preset=variant.preset, device=store.device
                     )
-                    wanted = measure(unit, scale=variant.scale, at_beta=variant.at_beta, split=split)
-                    out.append(Asked(case, variant, seed, number, replace(unit, measures=(wanted,)), wanted))
+                    for more in _measures(recipe, variant, data.task.m):
+                        wanted = measure(unit, scale=variant.scale, at_beta=variant.at_beta, split=split, **more)
+                        out.append(Asked(case, variant, seed, number, replace(unit, measures=(wanted,)), wanted))
                     out.append(Asked(case, variant, seed, number, base, base.measures[0]))
     if problems:
         raise ConfigError(problems)
     return out
+
+
+def _measures(recipe: Recipe, variant: Variant, m: int) -> list[dict[str, Any]]:
+    """What is measured of a variant: its front; at a spacing, if it answers any w; as c moves, where ours is named."""
+    found: list[dict[str, Any]] = [{}]
+    if recipe.steps and variant.config.method.method in EVERY_WEIGHT and lattice_size(m, recipe.steps) <= MOST_POINTS:
+        found.append({"steps": recipe.steps})
+    if recipe.report == "table" and recipe.ours is not None and (variant.scale, variant.at_beta) == (1.0, None):
+        found.append({"curve": True})
+    return found
 
 
 def _merged(asked: Sequence[Asked]) -> list[Unit]:
@@ -206,23 +219,39 @@ def _tables(
     """A table for each case; variants with no finished seed are left out of it."""
     tables = []
     for case in recipe.cases:
-        cells = []
-        for variant in recipe.variants:
-            keys: dict[int, dict[int, str]] = {}
-            for a in asked:
-                if a.case == case and a.variant is variant and a.unit.base is not None:
-                    keys.setdefault(a.seed, {})[a.fold] = a.measure.key
-            whole = {
-                seed: [store.load(folds[i]) for i in sorted(folds)]
-                for seed, folds in keys.items()
-                if len(folds) == len(prepared[case] or []) and all(store.file(k).exists() for k in folds.values())
-            }
-            if whole:
-                cells.append(make_cell(case, variant, whole))
+        folds = len(prepared[case] or [])
+        own = [a for a in asked if a.case == case and a.unit.base is not None]
+        plain = [a for a in own if not (a.measure.steps or a.measure.curve)]
+        cells = _cells(recipe, case, plain, folds, store)
+        dense = _cells(recipe, case, [a for a in own if a.measure.steps], folds, store)
+        curves = _finished(recipe, [a for a in own if a.measure.curve], folds, store)
         if cells and set.intersection(*(set(c.seeds) for c in cells)):
             check_same_queries(cells)
-            tables.append(CaseTable(recipe, case, cells))
+            curve_of = {variant.label: make_curve(found) for variant, found in curves}
+            tables.append(CaseTable(recipe, case, cells, dense, curve_of))
     return tables
+
+
+def _cells(recipe: Recipe, case: Case, asked: Sequence[Asked], folds: int, store: Store) -> list[Cell]:
+    return [make_cell(case, variant, found) for variant, found in _finished(recipe, asked, folds, store)]
+
+
+def _finished(
+    recipe: Recipe, asked: Sequence[Asked], folds: int, store: Store
+) -> Iterator[tuple[Variant, dict[int, list[Measured]]]]:
+    """Each variant that has a seed of which every fold is measured, with {seed: what each fold measured}."""
+    for variant in recipe.variants:
+        keys: dict[int, dict[int, str]] = {}
+        for a in asked:
+            if a.variant is variant:
+                keys.setdefault(a.seed, {})[a.fold] = a.measure.key
+        whole = {
+            seed: [store.load(found[i]) for i in sorted(found)]
+            for seed, found in keys.items()
+            if len(found) == folds and all(store.file(k).exists() for k in found.values())
+        }
+        if whole:
+            yield variant, whole
 
 
 def _write(

@@ -1,12 +1,15 @@
 """The tuning protocol: a few settings per method, one seed, on the demo's validation split; the best are kept.
 
-Settings are judged by the hypervolume of validation NDCG at c = 1 and the common beta. `tuned.toml` holds, for each
-method, the chosen options and the seconds that all of its settings took, which tables show in a column of its own.
+Settings are judged by the hypervolume of validation NDCG at c = 1 and the common beta, which favours bold settings:
+those that go further from the base and keep less of the main score. That holds for every method alike, and tables show
+the main score beside the hypervolume. `tuned.toml` holds, for each method, the chosen options and the CPU seconds that
+all of its settings took, which tables show in a column of its own.
 """
 
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -40,10 +43,15 @@ def chosen(recipe: Recipe, tables: Sequence[CaseTable]) -> dict[str, dict[str, A
             "settings": len(score),
             "hypervolume": sum(s.value("hypervolume") for _, s in own) / len(own),
             "main": sum(s.value("main") for _, s in own) / len(own),
-            "seconds": round(sum(c.about["seconds"] for found in cells.values() for c, _ in found), 1),
+            "seconds": round(sum(_seconds(c) for found in cells.values() for c, _ in found), 1),
             "options": own_options(variant),
         }
     return out
+
+
+def _seconds(cell: Cell) -> float:
+    """CPU seconds where they are known: tuning takes long enough for other programs to disturb the clock."""
+    return float(cell.about["cpu_seconds"] or cell.about["seconds"])
 
 
 def _is(cell: Cell, method: str) -> bool:
@@ -58,10 +66,14 @@ def own_options(variant: Variant) -> dict[str, Any]:
 
 def to_toml(found: Mapping[str, Mapping[str, Any]], recipe: Recipe) -> str:
     """The file that recipes name as `tuned`."""
+    flag = " --quick" if recipe.size == "quick" else ""
+    seeds = "seed 0" if recipe.seeds == 1 else f"seeds 0 to {recipe.seeds - 1}"
+    cases = ", ".join(case.name for case in recipe.cases)
     lines = [
-        f"# Written by `hyperdpo reproduce tuning` ({recipe.size}): {recipe.title}",
-        f"# Data: {', '.join(case.name for case in recipe.cases)}; seeds: {recipe.seeds}; judged by the hypervolume of",
-        "# validation NDCG at c = 1. `seconds` is what all settings of the method took.",
+        f"# Written by `hyperdpo reproduce {recipe.name}{flag}`. {recipe.title}.",
+        f"# Data: {cases}; {seeds}; {platform.machine()}, one thread a process.",
+        "# Judged by the hypervolume of validation NDCG at c = 1, which favours bold settings: `main` is the mean main",
+        "# score over the front, what they keep of it. `seconds` is the CPU time of all settings of the method.",
     ]
     for method, entry in found.items():
         lines += ["", f"[method.{json.dumps(method)}]"]

@@ -25,7 +25,8 @@ from hyperdpo.files import write_atomic
 from hyperdpo.front import ParetoFront
 from hyperdpo.methods import members
 from hyperdpo.rank.data import RankData
-from hyperdpo.rank.evaluate import evaluate_run
+from hyperdpo.rank.evaluate import evaluate_run, run_residuals
+from hyperdpo.rank.live import front_ndcg
 from hyperdpo.rank.model import NetConfig
 from hyperdpo.rank.run import RankRun
 from hyperdpo.rank.study.recipe import Case
@@ -34,23 +35,32 @@ from hyperdpo.rank.train import RankConfig, plan, train
 from hyperdpo.resuming import TRAINING
 from hyperdpo.runs import versions
 from hyperdpo.training import FitConfig, make_accelerator
+from hyperdpo.weights import lattice
 
 FORMAT = 1  # of what a unit keeps; another number makes every unit anew
 KEY_LENGTH = 20
 DECIDING = ("hyperdpo", "torch", "numpy", "lightgbm")  # versions that may change a figure
 BASE = "base"
+SCALES = (0.25, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0, 16.0, 32.0)
+"""c at which a curve is measured: trees, which know no beta, need a large one to keep as much as a network."""
 # The least network whose run folder can carry a base for the others.
 CARRIER = RankConfig(net=NetConfig(width=1, layers=0, heads=0), fit=FitConfig(epochs=1))
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One front of a trained run: on which split, at which c, at which temperatures."""
+    """One front of a trained run: on which split, at which c, at which temperatures.
+
+    `steps` asks for every weight that is a multiple of 1/steps instead of the method's grid; `curve` for the front at
+    each of SCALES.
+    """
 
     key: str
     scale: float = 1.0
     at_beta: tuple[float, ...] | None = None
     split: str = "test"
+    steps: int = 0
+    curve: bool = False
 
 
 @dataclass(frozen=True)
@@ -136,10 +146,13 @@ def _place(case: Case, fold: Fold) -> str:
     return case.name + (f", fold {fold.index + 1}" if fold.rotate or fold.index else "")
 
 
-def measure(unit: Unit, *, scale: float, at_beta: Sequence[float] | None, split: str) -> Measure:
+def measure(
+    unit: Unit, *, scale: float, at_beta: Sequence[float] | None, split: str, steps: int = 0, curve: bool = False
+) -> Measure:
     """One measure of a unit's run."""
     beta = None if at_beta is None else tuple(at_beta)
-    return Measure(digest([unit.key, scale, beta, split]), scale, beta, split)
+    decided = [unit.key, scale, beta, split, *([steps] if steps else []), *([*SCALES] if curve else [])]
+    return Measure(digest(decided), scale, beta, split, steps, curve)
 
 
 @dataclass(frozen=True)
@@ -178,8 +191,8 @@ class Store:
         data = unit.fold.open(unit.case, unit.preset)
         run = self._trained(unit, data)
         for wanted in self.missing(unit):
-            fronts = self._fronts(run, data, wanted)
-            self._keep(unit, run, data, wanted, fronts, time.monotonic() - started)
+            arrays = self._curve(run, data, wanted) if wanted.curve else self._fronts(run, data, wanted)
+            self._keep(unit, run, data, wanted, arrays, time.monotonic() - started)
         return time.monotonic() - started
 
     def _trained(self, unit: Unit, data: RankData) -> RankRun:
@@ -191,38 +204,57 @@ class Store:
             shutil.rmtree(out)
         return train(data, config, out, resume=True, device=self.device)
 
-    def _fronts(self, run: RankRun, data: RankData, wanted: Measure) -> list[ParetoFront]:
-        if (wanted.scale, wanted.at_beta, wanted.split) == (1.0, None, "test"):
+    def _curve(self, run: RankRun, data: RankData, wanted: Measure) -> dict[str, np.ndarray]:
+        """{c: per-query NDCG} of the run at SCALES."""
+        table, features = run.table(data.lists(wanted.split))
+        _, residuals = run_residuals(run, table, features, run.method.points)
+        k = int(run.config["k"])
+        return {scale_name(c): front_ndcg(table, residuals, scale=c, k=k).cpu().numpy() for c in SCALES}
+
+    def _fronts(self, run: RankRun, data: RankData, wanted: Measure) -> dict[str, np.ndarray]:
+        """{own, base, oracle ...: per-query NDCG} of a run."""
+        fronts = self._measured(run, data, wanted)
+        return {
+            "own" if front is fronts[0] else front.method: front.per_query
+            for front in fronts
+            if front.per_query is not None
+        }
+
+    def _measured(self, run: RankRun, data: RankData, wanted: Measure) -> list[ParetoFront]:
+        if (wanted.scale, wanted.at_beta, wanted.split, wanted.steps) == (1.0, None, "test", 0):
             return run.folder.fronts()  # measured when the training ended
         terms: dict[str, Any] = {} if wanted.at_beta is None else {"beta": wanted.at_beta}
         if len(terms.get("beta", ())) == 1:
             terms["beta"] = wanted.at_beta[0]  # type: ignore[index]
         return evaluate_run(
-            run, data, split=wanted.split, points=run.method.points, scale=wanted.scale,
+            run, data, split=wanted.split, scale=wanted.scale,
+            points=lattice(data.task.m, wanted.steps) if wanted.steps else run.method.points,
             device=make_accelerator(self.device).device, **terms,
         )  # fmt: skip
 
     def _keep(
-        self, unit: Unit, run: RankRun, data: RankData, wanted: Measure, fronts: Sequence[ParetoFront], wall: float
+        self, unit: Unit, run: RankRun, data: RankData, wanted: Measure, ndcg: Mapping[str, np.ndarray], wall: float
     ) -> None:
-        own = fronts[0]
-        arrays: dict[str, np.ndarray] = {}
-        for front in fronts:
-            if front.per_query is not None:
-                arrays[f"ndcg/{'own' if front is own else front.method}"] = front.per_query
         about = {
-            "names": [own.main, *own.objectives],
+            "names": [data.task.main.name, *(o.name for o in data.task.objectives)],
             "label": unit.label, "wall": wall,
             "seconds": run.config["seconds"], "cpu_seconds": run.config.get("cpu_seconds", 0.0),
             "base_seconds": run.config["base"].get("seconds", 0.0),
             "models": run.models, "parameters": run.parameters, "features": len(data.task.features),
-            "device": run.config["device"], "k": own.k, "split": wanted.split,
-            "queries": len(data.queries(wanted.split)), "beta": list(own.beta), "scale": own.scale,
+            "device": run.config["device"], "k": run.config["k"], "split": wanted.split,
+            "queries": len(data.queries(wanted.split)), "beta": list(wanted.at_beta or run.config["beta"]),
+            "scale": wanted.scale,
             "epochs": [t["epochs"] for t in run.config["training"]],
         }  # fmt: skip
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, about=np.array(json.dumps(about)), **arrays)  # type: ignore[arg-type]
+        arrays: dict[str, Any] = {f"ndcg/{name}": values for name, values in ndcg.items()}
+        np.savez_compressed(buffer, about=np.array(json.dumps(about)), **arrays)
         write_atomic(self.file(wanted.key), buffer.getvalue())
+
+
+def scale_name(c: float) -> str:
+    """How a curve's front at c is called."""
+    return f"c={c:g}"
 
 
 def _resumable(out: Path, base: str) -> bool:

@@ -1,0 +1,470 @@
+"""What a text training would take: memory and time, without loading the model.
+
+One training step runs on fake tensors, which have shapes and no values: what it keeps alive is counted byte by byte and
+its matrix products operation by operation, so any architecture, precision and checkpointing is treated alike. A deep
+model is traced at 2 and 4 of its layers, and all of them follow on the straight line. Seconds are operations over a
+throughput: measured by a short probe of this machine, or that of the hardware named.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+
+from hyperdpo.errors import ConfigError
+from hyperdpo.methods import members
+from hyperdpo.tables import facts
+from hyperdpo.text.data import Preferences
+from hyperdpo.text.model import TextModel, load_config, load_tokenizer
+from hyperdpo.text.tokens import TokenLists, tokenise
+from hyperdpo.text.train import PRECISIONS, TextConfig
+
+COPIES = 7  # of the trained numbers: weight, gradient, AdamW's two, the start, the best, the ones set aside to validate
+FEW, SOME = 2, 4  # layers that a deep model is traced at
+PROBED = 250_000_000  # parameters of the slice of a model that a CPU probe may make
+PROBE_OPERATIONS = 5e10  # about what a probe's step may take
+CUDA_CONTEXT = 600 << 20
+ASSUMED = (0.4 * 989e12, "assumed: 40 % of an NVIDIA H100's 989 Tflop/s in bf16")
+GB = 1e9
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the forward passes of a training look like.
+
+    Attributes:
+        lists, validation: lists of the two splits.
+        rows: responses in the largest pass.
+        length: tokens of its longest sequence, virtual tokens left out.
+        scored: of these, tokens from the first response on.
+        mean_rows, mean_length, mean_scored: of all passes.
+        passes: forward passes in an epoch.
+    """
+
+    lists: int
+    validation: int
+    rows: int
+    length: int
+    scored: int
+    mean_rows: float
+    mean_length: float
+    mean_scored: float
+    passes: int
+
+    @classmethod
+    def of(cls, lists: TokenLists, validation: int, size: int) -> Work:
+        """`size` lists a pass."""
+        lengths, sizes = lists.lengths, lists.sizes
+        order = lengths.argsort(kind="stable")
+        pieces = [order[i : i + size] for i in range(0, len(order), size)]
+        rows = [int(sizes[p].sum()) for p in pieces]
+        longest = [int(lengths[p].max()) for p in pieces]
+        scored = [n - min(len(lists.prompts[i]) for i in p) for n, p in zip(longest, pieces, strict=True)]
+        most = max(range(len(pieces)), key=lambda i: rows[i] * longest[i])
+        means = (statistics.fmean(x) for x in (rows, longest, scored))
+        return cls(len(lists), validation, rows[most], longest[most], scored[most], *means, len(pieces))
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One step: bytes alive at its peak beside the model, and floating-point operations forward and in all."""
+
+    peak: float
+    forward: float
+    operations: float
+
+    def through(self, other: Trace, steps: float) -> Trace:
+        """The point `steps` times as far on the line from self to other."""
+        pairs = zip(asdict(self).values(), asdict(other).values(), strict=True)
+        return Trace(*(a + steps * (b - a) for a, b in pairs))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a training would take on one process.
+
+    Attributes:
+        architecture, parameters, trained: the base, and how many numbers are trained on top.
+        device, precision: what it would run on.
+        work: see Work.
+        weights, state, activations, program: bytes of the frozen base; of what is trained with its gradients, moments
+            and copies; at the peak of a step; of Python and torch themselves.
+        free: bytes free now on the device, or None where it is not known.
+        models, epochs: trained one after another, and at most so many passes each.
+        epoch_operations, base_operations: of one epoch with its validation; of the base's log-probabilities.
+        throughput, source: operations a second, and where that is from.
+    """
+
+    architecture: str
+    parameters: int
+    trained: int
+    device: str
+    precision: str
+    work: Work
+    weights: int
+    state: int
+    activations: int
+    program: int
+    free: int | None
+    models: int
+    epochs: int
+    epoch_operations: float
+    base_operations: float
+    throughput: float
+    source: str
+
+    @property
+    def memory(self) -> int:
+        """Bytes in all."""
+        return self.weights + self.state + self.activations + self.program
+
+    @property
+    def epoch_seconds(self) -> float:
+        """Of one model's epoch."""
+        return self.epoch_operations / self.throughput
+
+    @property
+    def base_seconds(self) -> float:
+        """Of the base's log-probabilities, once."""
+        return self.base_operations / self.throughput
+
+    @property
+    def seconds(self) -> float:
+        """Of the whole training, if no model stops early."""
+        return self.base_seconds + self.models * self.epochs * self.epoch_seconds
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: bytes and seconds."""
+        derived = ("memory", "base_seconds", "epoch_seconds", "seconds")
+        return {**asdict(self), **{name: getattr(self, name) for name in derived}}
+
+    def text(self) -> str:
+        """Readable lines."""
+        free = "" if self.free is None else f" of {_gb(self.free)} free"
+        lines = [
+            ("model", f"{self.architecture}, {self.parameters:,} parameters, {self.trained:,} trained"),
+            ("device", f"{self.device}, {self.precision}, one process"),
+            ("memory", f"{_gb(self.memory)}{free}"),
+            ("  base", _gb(self.weights)),
+            ("  trained", f"{_gb(self.state)}: weights, gradients, AdamW's moments, copies"),
+            ("  activations", f"{_gb(self.activations)}: {self.work.rows} responses of {self.work.length} tokens"),
+            ("  program", _gb(self.program)),
+            ("time", f"at most {_duration(self.seconds)}: {self.models} x {self.epochs} epochs, and the base"),
+            ("  base scores", f"{_duration(self.base_seconds)}, once"),
+            ("  epoch", f"{_duration(self.epoch_seconds)}: {self.work.passes:,} passes"),
+            ("  throughput", f"{self.throughput / 1e9:,.1f} Gflop/s, {self.source}"),
+        ]
+        if self.free is not None and self.memory > self.free:
+            lines.append(
+                ("too large", "lower --micro or --max-response; --checkpointing True; --precision bf16 on a GPU")
+            )
+        return facts(lines)
+
+
+def estimate_training(model: str, preferences: Preferences, config: TextConfig) -> Estimate:
+    """What training on these preferences would take here, on the GPU if there is one.
+
+    Args:
+        model: folder or hub name; only its configuration and tokenizer are read.
+        preferences: lists of responses.
+        config: what to train.
+
+    Raises ConfigError for a model that is not found or of an unknown architecture, and for a config out of range.
+    """
+    shape, tokenizer = load_config(model), load_tokenizer(model)
+    config = config.resolve(len(preferences.objectives))
+    split = preferences.split(config.seed)
+    context = getattr(shape, "max_position_embeddings", None)
+    lists = tokenise(split["train"], tokenizer, config.tokens, context=context and context - config.prompt.tokens)
+    if not len(lists):
+        raise ConfigError("The train split has 0 prompts; training needs more.")
+    work = Work.of(lists, len(split["validation"].prompts), config.micro or config.fit.batch_size)
+    return estimate_shape(shape, work, config, len(preferences.objectives))
+
+
+def estimate_shape(
+    shape: PreTrainedConfig,
+    work: Work,
+    config: TextConfig,
+    m: int,
+    *,
+    device: str | None = None,
+    assumed: tuple[float, str] | None = None,
+) -> Estimate:
+    """The estimate for a model of this shape.
+
+    Args:
+        shape: the model's configuration.
+        work: what its passes look like.
+        config: resolved.
+        m: objectives.
+        device: cpu or cuda; None takes a GPU if there is one.
+        assumed: (operations a second, its source) of hardware that is not here, instead of a probe.
+
+    Raises ConfigError for an architecture without a causal language model.
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    build = _Builder(shape, config, m, half=config.precision == "bf16" and device == "cuda")
+    meta = build.model(None)
+    base = [p for n, p in meta.backbone.named_parameters() if "lora_" not in n]
+    trained = [p for p in meta.parameters() if p.requires_grad]
+    largest, mean = build.traces((work.rows, work.length, work.scored), _rounded(work))
+    throughput, source = assumed or _throughput(build, work, device) or ASSUMED
+    per_list = mean.operations * work.passes / work.lists
+    forward = mean.forward * work.passes / work.lists
+    copies = COPIES + bool(config.fit.average)
+    return Estimate(
+        architecture=type(meta.backbone.get_base_model()).__name__,
+        parameters=sum(p.numel() for p in base),
+        trained=sum(p.numel() for p in trained),
+        device=device,
+        precision=config.precision,
+        work=work,
+        weights=sum(p.numel() * p.element_size() for p in base),
+        state=copies * sum(p.numel() * p.element_size() for p in trained),
+        activations=round(largest.peak),
+        program=CUDA_CONTEXT if device == "cuda" else resident(),
+        free=None if assumed else _free(device),
+        models=len(members(config.method, m)),
+        epochs=config.fit.epochs,
+        epoch_operations=per_list * work.lists + forward * work.validation,
+        base_operations=forward * (work.lists + work.validation),
+        throughput=throughput,
+        source=source,
+    )
+
+
+class _Builder:
+    """Models of one shape, with all layers or the first few, without values or with random ones."""
+
+    def __init__(self, shape: PreTrainedConfig, config: TextConfig, m: int, *, half: bool) -> None:
+        self.shape, self.config, self.m = shape, config, m
+        self.dtype = torch.bfloat16 if half else torch.float32
+        self.layers = len(_layers(self._backbone()))
+
+    def _backbone(self) -> PreTrainedModel:
+        try:
+            with torch.device("meta"):
+                found: PreTrainedModel = AutoModelForCausalLM.from_config(self.shape, dtype=self.dtype)
+                return found
+        except (ValueError, KeyError, AttributeError) as error:
+            reason = str(error).splitlines()[0]
+            raise ConfigError(
+                f"transformers makes no causal language model of type {self.shape.model_type!r} ({reason}); take one "
+                "that AutoModelForCausalLM knows, such as gpt2, llama or qwen2."
+            ) from None
+
+    def model(self, layers: int | None, *, device: str = "meta") -> TextModel:
+        """With the first `layers` layers; on another device than meta with random values."""
+        backbone = self._backbone()
+        found = _layers(backbone)
+        del found[len(found) if layers is None else layers :]
+        conditioned = self.config.method.method == "hyperdpo"
+        with torch.device("meta"):
+            model = TextModel(backbone, self.m, self.config.prompt, conditioned=conditioned)
+        if self.config.checkpointing:
+            model.backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.autocast = PRECISIONS[self.config.precision]
+        if device != "meta":
+            _replace(model, lambda x: _random(x, device))
+        return model.train()
+
+    def traces(self, *shapes: tuple[int, int, int]) -> list[Trace]:
+        """A trace for each (rows, length, scored)."""
+        if self.layers <= SOME + FEW:
+            model = self.model(None)
+            return [trace(model, *shape) for shape in shapes]
+        few, some = self.model(FEW), self.model(SOME)
+        steps = (self.layers - FEW) / (SOME - FEW)
+        return [trace(few, *shape).through(trace(some, *shape), steps) for shape in shapes]
+
+
+class _Alive(TorchDispatchMode):
+    """Counts the bytes of the tensors that operations make, while they live."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now, self.peak = 0, 0
+        self._seen: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor):
+                self._count(tensor.untyped_storage())
+        return result
+
+    def _count(self, storage: Any) -> None:
+        if storage not in self._seen:
+            self._seen.add(storage)
+            size = storage.nbytes()
+            self.now += size
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self._freed, size)
+
+    def _freed(self, size: int) -> None:
+        self.now -= size
+
+
+def trace(model: TextModel, rows: int, length: int, scored: int) -> Trace:
+    """A training step of `rows` sequences of `length` tokens on fake tensors, `scored` of them to be predicted.
+
+    `model` is on the meta device; it is left as it was.
+    """
+    alive, counter = _Alive(), FlopCounterMode(display=False, custom_mapping=_ATTENTION)
+    with FakeTensorMode() as fake:
+        undo = _replace(model, lambda x: torch.empty(x.shape, dtype=x.dtype, device="cpu"))
+        try:
+            with ExitStack() as stack:
+                for context in (counter, alive):
+                    stack.enter_context(context)
+                loss = _step(model, rows, length, scored)
+                forward = counter.get_total_flops()
+                loss.backward()  # type: ignore[no-untyped-call]
+        finally:
+            undo()
+    del fake
+    return Trace(alive.peak, forward, counter.get_total_flops())
+
+
+def _step(model: TextModel, rows: int, length: int, scored: int) -> Tensor:
+    device = model.device
+    ids = torch.zeros(rows, length, dtype=torch.long, device=device)
+    weights = torch.ones(rows, model.m, device=device) / model.m
+    with model._precision(device):
+        seen = torch.ones(rows, length, dtype=torch.bool, device=device)
+        embedded, seen = model.with_prefix(model.embed(ids), seen, weights)
+        return model.token_losses(embedded, seen, ids[:, length - scored :]).sum()
+
+
+def _layers(model: nn.Module) -> nn.ModuleList:
+    """The stack of blocks: the longest list of modules."""
+    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
+    return max(lists, key=len, default=nn.ModuleList())
+
+
+def _replace(model: nn.Module, make: Callable[[Tensor], Tensor]) -> Callable[[], None]:
+    """Put `make(x)` in the place of every parameter and buffer, tied ones together; returns what undoes it."""
+    found: dict[int, Tensor] = {}
+    slots = [
+        (place, name, value)
+        for module in model.modules()
+        for place in (module._parameters, module._buffers)
+        for name, value in place.items()
+        if value is not None
+    ]
+    for place, name, value in slots:
+        if id(value) not in found:
+            new = make(value)
+            found[id(value)] = nn.Parameter(new, value.requires_grad) if isinstance(value, nn.Parameter) else new
+        place[name] = found[id(value)]  # type: ignore[assignment]
+
+    def undo() -> None:
+        for place, name, value in slots:
+            place[name] = value  # type: ignore[assignment]
+
+    return undo
+
+
+def _random(x: Tensor, device: str) -> Tensor:
+    """Values of no meaning and no great size."""
+    new = torch.empty(x.shape, dtype=x.dtype, device=device)
+    return new.normal_(0, 0.02) if x.is_floating_point() else new.zero_()
+
+
+def _throughput(build: _Builder, work: Work, device: str) -> tuple[float, str] | None:
+    """(operations a second, source) of a few steps here with as many layers as fit; None where two do not."""
+    room = _free(device)
+    for layers in dict.fromkeys((build.layers, SOME, FEW)):
+        size = sum(p.numel() * p.element_size() for p in build.model(layers).parameters())
+        if layers <= build.layers and (device == "cuda" or size <= 4 * PROBED) and (room is None or 4 * size <= room):
+            return _probed(build, work, layers, device)
+    return None
+
+
+def _probed(build: _Builder, work: Work, layers: int, device: str) -> tuple[float, str]:
+    _, length, scored = _rounded(work)
+    one = trace(build.model(layers), 1, length, scored).operations
+    rows = max(1, min(round(work.mean_rows), int(PROBE_OPERATIONS / one)))
+    model = build.model(layers, device=device)
+    times = []
+    for _ in range(4):
+        _synchronise(device)
+        started = time.perf_counter()
+        _step(model, rows, length, scored).backward()  # type: ignore[no-untyped-call]
+        _synchronise(device)
+        times.append(time.perf_counter() - started)
+    where = torch.cuda.get_device_name() if device == "cuda" else f"this CPU, {torch.get_num_threads()} threads"
+    share = "" if layers == build.layers else f" with {layers} of {build.layers} layers"
+    return rows * one / statistics.median(times[1:]), f"measured on {where}{share}"
+
+
+def _rounded(work: Work) -> tuple[int, int, int]:
+    return max(1, round(work.mean_rows)), max(2, round(work.mean_length)), max(1, round(work.mean_scored))
+
+
+def _synchronise(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def _free(device: str) -> int | None:
+    """Bytes free for a program now."""
+    if device == "cuda":
+        return int(torch.cuda.mem_get_info()[0])
+    try:
+        with open("/proc/meminfo") as file:
+            lines = dict(line.split(":") for line in file)
+        return int(lines["MemAvailable"].split()[0]) * 1024 + resident()
+    except (OSError, KeyError):
+        return None
+
+
+def resident() -> int:
+    """Bytes of main memory this process holds; 0 where the system does not tell."""
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
+def _attention(query: Sequence[int], key: Sequence[int], value: Sequence[int], *rest: Any, **named: Any) -> int:
+    return int(sdpa_flop_count(query, key, value))
+
+
+def _attention_back(
+    grad: Sequence[int], query: Sequence[int], key: Sequence[int], value: Sequence[int], *rest: Any, **named: Any
+) -> int:
+    return int(sdpa_backward_flop_count(grad, query, key, value))
+
+
+_ATTENTION: Mapping[Any, Any] = {  # which torch's counter leaves out
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_back,
+}
+
+
+def _gb(size: float) -> str:
+    return f"{size / GB:,.1f} GB" if size >= GB / 10 else f"{size / 1e6:,.1f} MB"
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.1f} {unit}"
+    return f"{seconds:,.1f} s"
