@@ -208,7 +208,7 @@ def _toolbar(saved: Saved, job: Prepared[TextLive]) -> None:
             st.selectbox("Run", labels, key="text.run", on_change=_go_to_run)
         with draws, st.popover("Sampling", width="stretch"):
             _sampling_box()
-        with model, st.popover("Take the model", width="stretch", on_change="rerun", key="text.model") as box:
+        with model, st.popover("Export", width="stretch", on_change="rerun", key="text.model") as box:
             if box.open:
                 _adapter(saved, job)
         with away:

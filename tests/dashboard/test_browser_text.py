@@ -163,7 +163,7 @@ def test_downloads_open(page: Any, text_app: App, tmp_path: Path) -> None:
     page.get_by_text("HTML", exact=True).click()
     assert b"plotly" in saved("Save HTML")
     page.keyboard.press("Escape")
-    page.get_by_role("button", name="Take the model").click()
+    page.get_by_role("button", name="Export").click()
     packed = zipfile.ZipFile(io.BytesIO(saved("Save the zip")))
     names = packed.namelist()
     assert any(n.endswith("adapter/adapter_config.json") for n in names), names
@@ -172,7 +172,7 @@ def test_downloads_open(page: Any, text_app: App, tmp_path: Path) -> None:
 
 def test_only_c_1_is_exported_and_each_kind_of_run_has_its_view(page: Any, text_app: App) -> None:
     open_text(page, text_app, "&c=2&strip=0")
-    page.get_by_role("button", name="Take the model").click()
+    page.get_by_role("button", name="Export").click()
     page.get_by_text("Only c = 1 can be exported").wait_for(timeout=PATIENCE)
     page.goto(f"{text_app.url}/runs")
     link = page.get_by_role("link", name="small-text")
