@@ -15,7 +15,9 @@ END, PAD, FIRST = 0, 1, 2  # ids; words come after
 VOCABULARY, CONTEXT = 4096, 256
 
 
-def gpt2(width: int = 224, layers: int = 6, heads: int = 7, vocabulary: int = VOCABULARY, seed: int = 0) -> GPT2LMHeadModel:
+def gpt2(
+    width: int = 224, layers: int = 6, heads: int = 7, vocabulary: int = VOCABULARY, seed: int = 0
+) -> GPT2LMHeadModel:
     """A random GPT-2; the defaults are the shape of the model that ships, 4.6 million parameters."""
     torch.manual_seed(seed)
     special = {"bos_token_id": END, "eos_token_id": END, "pad_token_id": PAD}
@@ -46,7 +48,9 @@ def random_lists(count: int, n: int, m: int, *, prompt: int = 16, response: int 
     )  # fmt: skip
 
 
-def random_preferences(count: int, n: int, m: int, *, prompt: int = 16, response: int = 64, seed: int = 0) -> Preferences:
+def random_preferences(
+    count: int, n: int, m: int, *, prompt: int = 16, response: int = 64, seed: int = 0
+) -> Preferences:
     """The same as texts, with random scores."""
     lists = random_lists(count, n, m, prompt=prompt, response=response - 1, seed=seed)  # its end token comes after
     rng = np.random.default_rng(seed)

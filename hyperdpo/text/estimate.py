@@ -12,8 +12,7 @@ import os
 import statistics
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from hyperdpo.errors import ConfigError
@@ -169,7 +168,9 @@ class Estimate:
             ("  throughput", f"{self.throughput / 1e9:,.1f} Gflop/s, {self.source}"),
         ]
         if self.free is not None and self.memory > self.free:
-            lines.append(("too large", "lower --micro or --max-response; --checkpointing True; --precision bf16 on a GPU"))
+            lines.append(
+                ("too large", "lower --micro or --max-response; --checkpointing True; --precision bf16 on a GPU")
+            )
         return facts(lines)
 
 
@@ -275,7 +276,7 @@ class _Builder:
         with torch.device("meta"):
             model = TextModel(backbone, self.m, self.config.prompt, conditioned=conditioned)
         if self.config.checkpointing:
-            model.backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            model.recompute_activations()
         model.autocast = PRECISIONS[self.config.precision]
         if device != "meta":
             _replace(model, lambda x: _random(x, device))
@@ -291,12 +292,12 @@ class _Builder:
         return [trace(few, *shape).through(trace(some, *shape), steps) for shape in shapes]
 
 
-class _Alive(TorchDispatchMode):
-    """Counts the bytes of the tensors that operations make, while they live."""
+class _Meter(TorchDispatchMode):
+    """Counts the bytes of the tensors that operations make, while they live, and floating-point operations."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.now, self.peak = 0, 0
+        self.now, self.peak, self.operations = 0, 0, 0
         self._seen: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -304,6 +305,9 @@ class _Alive(TorchDispatchMode):
         for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor):
                 self._count(tensor.untyped_storage())
+        cost = _COSTS.get(func._overloadpacket)
+        if cost:
+            self.operations += cost(*args, **(kwargs or {}), out_val=result)
         return result
 
     def _count(self, storage: Any) -> None:
@@ -323,20 +327,17 @@ def trace(model: TextModel, rows: int, length: int, scored: int) -> Trace:
 
     `model` is on the meta device; it is left as it was.
     """
-    alive, counter = _Alive(), FlopCounterMode(display=False, custom_mapping=_ATTENTION)
-    with FakeTensorMode() as fake:
+    meter = _Meter()
+    with FakeTensorMode():
         undo = _replace(model, lambda x: torch.empty(x.shape, dtype=x.dtype, device="cpu"))
         try:
-            with ExitStack() as stack:
-                for context in (counter, alive):
-                    stack.enter_context(context)
+            with meter:
                 loss = _step(model, rows, length, scored)
-                forward = counter.get_total_flops()
+                forward = meter.operations
                 loss.backward()  # type: ignore[no-untyped-call]
         finally:
             undo()
-    del fake
-    return Trace(alive.peak, forward, counter.get_total_flops())
+    return Trace(meter.peak, forward, meter.operations)
 
 
 def _step(model: TextModel, rows: int, length: int, scored: int) -> Tensor:
@@ -441,18 +442,17 @@ def resident() -> int:
         return 0
 
 
-def _attention(query: Sequence[int], key: Sequence[int], value: Sequence[int], *rest: Any, **named: Any) -> int:
-    return int(sdpa_flop_count(query, key, value))
+def _attention(query: Tensor, key: Tensor, value: Tensor, *rest: Any, **named: Any) -> int:
+    return int(sdpa_flop_count(query.shape, key.shape, value.shape))
 
 
-def _attention_back(
-    grad: Sequence[int], query: Sequence[int], key: Sequence[int], value: Sequence[int], *rest: Any, **named: Any
-) -> int:
-    return int(sdpa_backward_flop_count(grad, query, key, value))
+def _attention_back(grad: Tensor, query: Tensor, key: Tensor, value: Tensor, *rest: Any, **named: Any) -> int:
+    return int(sdpa_backward_flop_count(grad.shape, query.shape, key.shape, value.shape))
 
 
-_ATTENTION: Mapping[Any, Any] = {  # which torch's counter leaves out
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+_COSTS: Mapping[Any, Callable[..., int]] = {
+    **flop_registry,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,  # which torch's own table leaves out
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_back,
 }
 
@@ -466,5 +466,3 @@ def _duration(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:,.1f} {unit}"
     return f"{seconds:,.1f} s"
-
-

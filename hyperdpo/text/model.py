@@ -115,6 +115,12 @@ class TextModel(nn.Module):
         found = getattr(self.backbone.config, "max_position_embeddings", None)
         return int(found) if found else None
 
+    def recompute_activations(self) -> None:
+        """Keep no activations inside the blocks but compute them again in the backward pass."""
+        base = self.backbone.get_base_model()
+        enable = getattr(base, "activation_checkpointing_enable", None) or base.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
+
     def trained(self) -> dict[str, Tensor]:
         """The tensors that training changes: what a run folder keeps."""
         return {name: p.detach() for name, p in self.named_parameters() if p.requires_grad}
