@@ -293,12 +293,16 @@ class _Builder:
 
 
 class _Meter(TorchDispatchMode):
-    """Counts the bytes of the tensors that operations make, while they live, and floating-point operations."""
+    """Counts the bytes of the tensors that operations make, while they live, and floating-point operations.
 
-    def __init__(self) -> None:
+    Views of the model's own tensors are none of them.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.now, self.peak, self.operations = 0, 0, 0
-        self._seen: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._own = [x.untyped_storage() for x in (*model.parameters(), *model.buffers())]
+        self._seen: weakref.WeakSet[Any] = weakref.WeakSet(self._own)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
@@ -327,9 +331,9 @@ def trace(model: TextModel, rows: int, length: int, scored: int) -> Trace:
 
     `model` is on the meta device; it is left as it was.
     """
-    meter = _Meter()
     with FakeTensorMode():
         undo = _replace(model, lambda x: torch.empty(x.shape, dtype=x.dtype, device="cpu"))
+        meter = _Meter(model)
         try:
             with meter:
                 loss = _step(model, rows, length, scored)

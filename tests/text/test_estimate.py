@@ -48,6 +48,16 @@ def test_bytes_and_operations_of_a_step_are_those_of_hand_counted_layers() -> No
     assert 1.9 * small.forward <= small.operations <= 2.3 * small.forward  # frozen matrices have no gradient
 
 
+def test_the_model_s_own_tensors_are_no_activations() -> None:
+    wide = GPT2Config(n_embd=256, n_layer=2, n_head=4, n_positions=128, **TINY)  # type: ignore[arg-type]
+    build = estimate._Builder(wide, CONFIG.resolve(2), 2, half=False)
+    [step] = build.traces((1, 2, 1))
+    model = build.model(None)
+    frozen, trained = (sum(4 * p.numel() for p in model.parameters() if p.requires_grad is t) for t in (False, True))
+    assert frozen > 6e6
+    assert step.peak < trained + 1e6
+
+
 def test_checkpointing_saves_memory_and_costs_operations() -> None:
     shapes = [
         estimate._Builder(deep(6), replace(CONFIG, checkpointing=c).resolve(2), 2, half=False) for c in (False, True)
