@@ -17,7 +17,6 @@ import resource
 import subprocess
 import sys
 import tempfile
-import time
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -55,6 +54,7 @@ SHAPES: dict[str, PreTrainedConfig] = {
 }
 PAIRS, TOKENS = 10_000, 256
 MEASURED = {"3M": (160, 6, 5, 4096), "30M": (448, 11, 7, 8192)}  # width, layers, heads, vocabulary
+LEAN = {"MALLOC_MMAP_THRESHOLD_": "1000000", "MALLOC_TRIM_THRESHOLD_": "1000000"}
 
 
 def the_table() -> str:
@@ -90,38 +90,27 @@ def configured(checkpointing: bool) -> TextConfig:
     return TextConfig(fit=fit, tokens=tokens, checkpointing=checkpointing)
 
 
-def measure(size: str, checkpointing: bool) -> dict[str, float]:
-    """Estimate, then train; in this process, whose peak memory is taken. The estimate's own probe comes first."""
-    width, layers, heads, vocabulary = MEASURED[size]
+def measure(model: str, checkpointing: bool, *, estimate: bool) -> dict[str, float]:
+    """The estimate, or a training in this process with its peak memory and seconds."""
+    preferences, config = random_preferences(24, 4, 2), configured(checkpointing)
+    if estimate:
+        return estimate_training(model, preferences, config).to_dict()
     with tempfile.TemporaryDirectory() as folder:
-        model = Path(folder) / "model"
-        gpt2(width, layers, heads, vocabulary).save_pretrained(model)
-        words(vocabulary).save_pretrained(model)
-        preferences, config = random_preferences(40, 4, 2), configured(checkpointing)
         os.environ["HYPERDPO_CACHE"] = folder
-        if os.environ.get("ESTIMATE"):
-            return estimate_training(str(model), preferences, config).to_dict()
-        started = time.process_time()
-        run = train(preferences, str(model), config, Path(folder) / "run", device="cpu")
-        return {
-            "memory": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
-            "seconds": run.config["seconds"] + run.config["base_seconds"],
-            "cpu_seconds": run.config["cpu_seconds"],
-            "process_seconds": time.process_time() - started,
-        }
+        run = train(preferences, model, config, Path(folder) / "run", device="cpu")
+    memory = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"memory": memory, "seconds": run.config["seconds"] + run.config["base_seconds"]}
 
 
-def fresh(size: str, checkpointing: bool, threads: int, *, estimate: bool) -> dict[str, float]:
-    """`measure` in a process of its own."""
-    command = [sys.executable, "-W", "ignore", __file__, "--one", size, "--threads", str(threads)]
-    environment = {**os.environ, **({"ESTIMATE": "1"} if estimate else {})}
-    done = subprocess.run(
-        [*command, *(["--checkpointing"] if checkpointing else [])],
-        env=environment,
-        stdout=subprocess.PIPE,
-        check=True,
-        text=True,
-    )
+def fresh(
+    model: str, checkpointing: bool, threads: int, *, estimate: bool = False, lean: bool = False
+) -> dict[str, float]:
+    """`measure` in a process of its own; `lean` has the allocator give back what is freed."""
+    command = [sys.executable, "-W", "ignore", __file__, "--one", model, "--threads", str(threads)]
+    flags = {"--checkpointing": checkpointing, "--estimate": estimate}
+    command += [flag for flag, given in flags.items() if given]
+    environment = {**os.environ, **(LEAN if lean else {})}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, text=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
 
@@ -129,16 +118,23 @@ def fresh(size: str, checkpointing: bool, threads: int, *, estimate: bool) -> di
 def the_check(sizes: list[str], threads: int) -> str:
     rows = []
     for size in sizes:
-        for checkpointing in (False, True):
-            guess = fresh(size, checkpointing, threads, estimate=True)
-            found = fresh(size, checkpointing, threads, estimate=False)
-            memory = [f"{x['memory'] / 1e6:.0f}" for x in (guess, found)]
-            seconds = [f"{x['seconds']:.1f}" for x in (guess, found)]
-            ratios = [f"{guess[k] / found[k]:.2f}" for k in ("memory", "seconds")]
-            how = "yes" if checkpointing else "no"
-            rows.append([size, how, *memory, ratios[0], *seconds, ratios[1]])
-    headers = ["model", "checkpointing", "memory MB", "measured", "ratio", "seconds", "measured", "ratio"]
-    return table(headers, rows)
+        with tempfile.TemporaryDirectory() as folder:
+            width, layers, heads, vocabulary = MEASURED[size]
+            gpt2(width, layers, heads, vocabulary).save_pretrained(folder)
+            words(vocabulary).save_pretrained(folder)
+            for checkpointing in (False, True):
+                guess = fresh(folder, checkpointing, threads, estimate=True)
+                found = fresh(folder, checkpointing, threads)
+                lean = fresh(folder, checkpointing, threads, lean=True)
+                memory = [guess["memory"], lean["memory"], found["memory"]]
+                ratios = [f"{memory[0] / x:.2f}" for x in memory[1:]]
+                shown = [f"{x / 1e6:.0f}" for x in memory]
+                seconds = [f"{x['seconds']:.1f}" for x in (guess, found)]
+                time_ratio = f"{guess['seconds'] / found['seconds']:.2f}"
+                how = "yes" if checkpointing else "no"
+                rows.append([size, how, shown[0], shown[1], ratios[0], shown[2], ratios[1], *seconds, time_ratio])
+    headers = ["model", "checkpointing", "MB", "measured, lean", "ratio", "measured", "ratio"]
+    return table([*headers, "seconds", "measured", "ratio"], rows)
 
 
 def main() -> None:
@@ -146,19 +142,21 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--sizes", nargs="*", default=list(MEASURED), choices=list(MEASURED))
     parser.add_argument("--no-table", action="store_true")
-    parser.add_argument("--one", choices=list(MEASURED), help="measure one size in this process")
+    parser.add_argument("--one", metavar="MODEL", help="measure one training in this process")
+    parser.add_argument("--estimate", action="store_true", help="with --one: estimate it")
     parser.add_argument("--checkpointing", action="store_true")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(options.threads)
     if options.one:
-        print(json.dumps(measure(options.one, options.checkpointing)))
+        print(json.dumps(measure(options.one, options.checkpointing, estimate=options.estimate)))
         return
     if not options.no_table:
         speed = f"{ASSUMED[0] / 1e12:.0f} Tflop/s ({ASSUMED[1]})"
         print(f"One process, bf16, {PAIRS:,} pairs of {TOKENS} tokens, 2 a forward pass, one epoch, {speed}")
         print(the_table(), flush=True)
-    print(f"\n{machine()}; lists of 4, 40 prompts, batch of 8, fp32, one epoch: estimated and measured")
+    print(f"\n{machine()}; lists of 4, 24 prompts, batch of 8, fp32, one epoch: estimated and measured")
+    print("Lean: the C allocator gives back what is freed (MALLOC_MMAP_THRESHOLD_).")
     print(the_check(options.sizes, options.threads))
 
 

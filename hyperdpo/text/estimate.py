@@ -167,6 +167,10 @@ class Estimate:
             ("  epoch", f"{_duration(self.epoch_seconds)}: {self.work.passes:,} passes"),
             ("  throughput", f"{self.throughput / 1e9:,.1f} Gflop/s, {self.source}"),
         ]
+        if self.device == "cpu":
+            lines.append(
+                ("allocator", "may hold as much again of what was freed; MALLOC_MMAP_THRESHOLD_=1000000 prevents it")
+            )
         if self.free is not None and self.memory > self.free:
             lines.append(
                 ("too large", "lower --micro or --max-response; --checkpointing True; --precision bf16 on a GPU")
@@ -217,6 +221,7 @@ def estimate_shape(
     Raises ConfigError for an architecture without a causal language model.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    program = CUDA_CONTEXT if device == "cuda" else resident()
     build = _Builder(shape, config, m, half=config.precision == "bf16" and device == "cuda")
     meta = build.model(None)
     base = [p for n, p in meta.backbone.named_parameters() if "lora_" not in n]
@@ -236,7 +241,7 @@ def estimate_shape(
         weights=sum(p.numel() * p.element_size() for p in base),
         state=copies * sum(p.numel() * p.element_size() for p in trained),
         activations=round(largest.peak),
-        program=CUDA_CONTEXT if device == "cuda" else resident(),
+        program=program,
         free=None if assumed else _free(device),
         models=len(members(config.method, m)),
         epochs=config.fit.epochs,
