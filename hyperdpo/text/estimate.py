@@ -74,8 +74,10 @@ class Work:
         longest = [int(lengths[p].max()) for p in pieces]
         scored = [n - min(len(lists.prompts[i]) for i in p) for n, p in zip(longest, pieces, strict=True)]
         most = max(range(len(pieces)), key=lambda i: rows[i] * longest[i])
-        means = (statistics.fmean(x) for x in (rows, longest, scored))
-        return cls(len(lists), validation, rows[most], longest[most], scored[most], *means, len(pieces))
+        means = [statistics.fmean(x) for x in (rows, longest, scored)]
+        return cls(
+            len(lists), validation, rows[most], longest[most], scored[most], means[0], means[1], means[2], len(pieces)
+        )
 
 
 @dataclass(frozen=True)
@@ -263,7 +265,7 @@ class _Builder:
     def _backbone(self) -> PreTrainedModel:
         try:
             with torch.device("meta"):
-                found: PreTrainedModel = AutoModelForCausalLM.from_config(self.shape, dtype=self.dtype)
+                found: PreTrainedModel = AutoModelForCausalLM.from_config(self.shape, dtype=self.dtype)  # type: ignore[no-untyped-call]
                 return found
         except (ValueError, KeyError, AttributeError) as error:
             reason = str(error).splitlines()[0]
@@ -297,14 +299,14 @@ class _Builder:
         return [trace(few, *shape).through(trace(some, *shape), steps) for shape in shapes]
 
 
-class _Meter(TorchDispatchMode):
+class _Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of the tensors that operations make, while they live, and floating-point operations.
 
     Views of the model's own tensors are none of them.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.now, self.peak, self.operations = 0, 0, 0
         self._own = [x.untyped_storage() for x in (*model.parameters(), *model.buffers())]
         self._seen: weakref.WeakSet[Any] = weakref.WeakSet(self._own)
@@ -452,11 +454,11 @@ def resident() -> int:
 
 
 def _attention(query: Tensor, key: Tensor, value: Tensor, *rest: Any, **named: Any) -> int:
-    return int(sdpa_flop_count(query.shape, key.shape, value.shape))
+    return int(sdpa_flop_count(query.shape, key.shape, value.shape))  # type: ignore[no-untyped-call]
 
 
 def _attention_back(grad: Tensor, query: Tensor, key: Tensor, value: Tensor, *rest: Any, **named: Any) -> int:
-    return int(sdpa_backward_flop_count(grad.shape, query.shape, key.shape, value.shape))
+    return int(sdpa_backward_flop_count(grad.shape, query.shape, key.shape, value.shape))  # type: ignore[no-untyped-call]
 
 
 _COSTS: Mapping[Any, Callable[..., int]] = {

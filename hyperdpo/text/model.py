@@ -300,7 +300,8 @@ def load_backbone(name: str | Path, *, dtype: torch.dtype = torch.float32) -> Pr
 def load_config(name: str | Path) -> PreTrainedConfig:
     """The shape of a model, without its weights. Raises ConfigError where there is none, or no such architecture."""
     try:
-        return AutoConfig.from_pretrained(str(name))
+        config: PreTrainedConfig = AutoConfig.from_pretrained(str(name))
+        return config
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(_not_found("model", name, error)) from None
 

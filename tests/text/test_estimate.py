@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from transformers import GPT2Config, LlamaConfig, PreTrainedConfig
 
+from hyperdpo import cli
 from hyperdpo.errors import ConfigError
 from hyperdpo.methods import MethodConfig
 from hyperdpo.text import estimate
@@ -146,6 +147,22 @@ def test_what_does_not_fit_says_what_to_lower() -> None:
 def test_a_slice_too_large_to_probe_is_assumed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimate, "PROBED", 10)
     assert estimate_shape(deep(2), WORK, CONFIG.resolve(2), 2, device="cpu").source.startswith("assumed")
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA"), MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_a_training_without_memory_says_what_to_lower(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def fail(self: cli.TrainText) -> None:
+        raise error
+
+    monkeypatch.setattr(cli.TrainText, "execute", fail)
+    status = cli.main(["train", "text", "--model", "m", "--data", "d.jsonl", "--out", str(tmp_path)])
+    message = capsys.readouterr().err
+    assert status == 1
+    assert all(flag in message for flag in ("--micro", "--checkpointing True", "--precision bf16", "--max-response"))
 
 
 def test_tied_parameters_stay_tied_and_come_back() -> None:
