@@ -98,7 +98,7 @@ def _answered(command: Command) -> int:
     except OSError as error:
         return _failed(_os_sentence(error), BAD_INPUT)
     except Exception as error:
-        return _failed(f"{_fault(error)}", FAILED)
+        return _failed(f"{_fault(error, command)}", FAILED)
 
 
 def _failed(message: str, status: int) -> int:
@@ -120,9 +120,14 @@ def _os_sentence(error: OSError) -> str:
     return f"{where}{reason}; check the path and run the same command again."
 
 
-def _fault(error: Exception) -> str:
+def _fault(error: Exception, command: Command) -> str:
     name = type(error).__name__
-    if name in ("OutOfMemoryError", "MemoryError"):
+    if name in ("OutOfMemoryError", "MemoryError") or "DefaultCPUAllocator" in str(error):
+        if isinstance(command, TrainText):
+            return (
+                "Memory ran out; lower --micro (lists a forward pass: the step stays the same) or --max-response, or "
+                "give --checkpointing True, or --precision bf16 on a GPU. --dry-run says beforehand what is needed."
+            )
         return "Memory ran out; use --device cpu, a smaller --batch-size, or a smaller --split."
     return f"{name}: {error}\nThis is a fault of the program; HYPERDPO_DEBUG=1 shows where."
 

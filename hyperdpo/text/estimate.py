@@ -12,8 +12,7 @@ import os
 import statistics
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from hyperdpo.errors import ConfigError
@@ -75,8 +74,10 @@ class Work:
         longest = [int(lengths[p].max()) for p in pieces]
         scored = [n - min(len(lists.prompts[i]) for i in p) for n, p in zip(longest, pieces, strict=True)]
         most = max(range(len(pieces)), key=lambda i: rows[i] * longest[i])
-        means = (statistics.fmean(x) for x in (rows, longest, scored))
-        return cls(len(lists), validation, rows[most], longest[most], scored[most], *means, len(pieces))
+        means = [statistics.fmean(x) for x in (rows, longest, scored)]
+        return cls(
+            len(lists), validation, rows[most], longest[most], scored[most], means[0], means[1], means[2], len(pieces)
+        )
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,10 @@ class Estimate:
             ("  epoch", f"{_duration(self.epoch_seconds)}: {self.work.passes:,} passes"),
             ("  throughput", f"{self.throughput / 1e9:,.1f} Gflop/s, {self.source}"),
         ]
+        if self.device == "cpu":
+            lines.append(
+                ("allocator", "may hold as much again of what was freed; MALLOC_MMAP_THRESHOLD_=1000000 prevents it")
+            )
         if self.free is not None and self.memory > self.free:
             lines.append(
                 ("too large", "lower --micro or --max-response; --checkpointing True; --precision bf16 on a GPU")
@@ -218,6 +223,7 @@ def estimate_shape(
     Raises ConfigError for an architecture without a causal language model.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    program = CUDA_CONTEXT if device == "cuda" else resident()
     build = _Builder(shape, config, m, half=config.precision == "bf16" and device == "cuda")
     meta = build.model(None)
     base = [p for n, p in meta.backbone.named_parameters() if "lora_" not in n]
@@ -237,7 +243,7 @@ def estimate_shape(
         weights=sum(p.numel() * p.element_size() for p in base),
         state=copies * sum(p.numel() * p.element_size() for p in trained),
         activations=round(largest.peak),
-        program=CUDA_CONTEXT if device == "cuda" else resident(),
+        program=program,
         free=None if assumed else _free(device),
         models=len(members(config.method, m)),
         epochs=config.fit.epochs,
@@ -259,7 +265,7 @@ class _Builder:
     def _backbone(self) -> PreTrainedModel:
         try:
             with torch.device("meta"):
-                found: PreTrainedModel = AutoModelForCausalLM.from_config(self.shape, dtype=self.dtype)
+                found: PreTrainedModel = AutoModelForCausalLM.from_config(self.shape, dtype=self.dtype)  # type: ignore[no-untyped-call]
                 return found
         except (ValueError, KeyError, AttributeError) as error:
             reason = str(error).splitlines()[0]
@@ -277,7 +283,7 @@ class _Builder:
         with torch.device("meta"):
             model = TextModel(backbone, self.m, self.config.prompt, conditioned=conditioned)
         if self.config.checkpointing:
-            model.backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            model.recompute_activations()
         model.autocast = PRECISIONS[self.config.precision]
         if device != "meta":
             _replace(model, lambda x: _random(x, device))
@@ -293,19 +299,26 @@ class _Builder:
         return [trace(few, *shape).through(trace(some, *shape), steps) for shape in shapes]
 
 
-class _Alive(TorchDispatchMode):
-    """Counts the bytes of the tensors that operations make, while they live."""
+class _Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the bytes of the tensors that operations make, while they live, and floating-point operations.
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.now, self.peak = 0, 0
-        self._seen: weakref.WeakSet[Any] = weakref.WeakSet()
+    Views of the model's own tensors are none of them.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now, self.peak, self.operations = 0, 0, 0
+        self._own = [x.untyped_storage() for x in (*model.parameters(), *model.buffers())]
+        self._seen: weakref.WeakSet[Any] = weakref.WeakSet(self._own)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor):
                 self._count(tensor.untyped_storage())
+        cost = _COSTS.get(func._overloadpacket)
+        if cost:
+            self.operations += cost(*args, **(kwargs or {}), out_val=result)
         return result
 
     def _count(self, storage: Any) -> None:
@@ -325,20 +338,17 @@ def trace(model: TextModel, rows: int, length: int, scored: int) -> Trace:
 
     `model` is on the meta device; it is left as it was.
     """
-    alive, counter = _Alive(), FlopCounterMode(display=False, custom_mapping=_ATTENTION)
-    with FakeTensorMode() as fake:
+    with FakeTensorMode():
         undo = _replace(model, lambda x: torch.empty(x.shape, dtype=x.dtype, device="cpu"))
+        meter = _Meter(model)
         try:
-            with ExitStack() as stack:
-                for context in (counter, alive):
-                    stack.enter_context(context)
+            with meter:
                 loss = _step(model, rows, length, scored)
-                forward = counter.get_total_flops()
+                forward = meter.operations
                 loss.backward()  # type: ignore[no-untyped-call]
         finally:
             undo()
-    del fake
-    return Trace(alive.peak, forward, counter.get_total_flops())
+    return Trace(meter.peak, forward, meter.operations)
 
 
 def _step(model: TextModel, rows: int, length: int, scored: int) -> Tensor:
@@ -443,18 +453,17 @@ def resident() -> int:
         return 0
 
 
-def _attention(query: Sequence[int], key: Sequence[int], value: Sequence[int], *rest: Any, **named: Any) -> int:
-    return int(sdpa_flop_count(query, key, value))
+def _attention(query: Tensor, key: Tensor, value: Tensor, *rest: Any, **named: Any) -> int:
+    return int(sdpa_flop_count(query.shape, key.shape, value.shape))  # type: ignore[no-untyped-call]
 
 
-def _attention_back(
-    grad: Sequence[int], query: Sequence[int], key: Sequence[int], value: Sequence[int], *rest: Any, **named: Any
-) -> int:
-    return int(sdpa_backward_flop_count(grad, query, key, value))
+def _attention_back(grad: Tensor, query: Tensor, key: Tensor, value: Tensor, *rest: Any, **named: Any) -> int:
+    return int(sdpa_backward_flop_count(grad.shape, query.shape, key.shape, value.shape))  # type: ignore[no-untyped-call]
 
 
-_ATTENTION: Mapping[Any, Any] = {  # which torch's counter leaves out
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+_COSTS: Mapping[Any, Callable[..., int]] = {
+    **flop_registry,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,  # which torch's own table leaves out
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_back,
 }
 

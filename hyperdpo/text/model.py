@@ -115,6 +115,12 @@ class TextModel(nn.Module):
         found = getattr(self.backbone.config, "max_position_embeddings", None)
         return int(found) if found else None
 
+    def recompute_activations(self) -> None:
+        """Keep no activations inside the blocks but compute them again in the backward pass."""
+        base = self.backbone.get_base_model()
+        enable = getattr(base, "activation_checkpointing_enable", None) or base.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
+
     def trained(self) -> dict[str, Tensor]:
         """The tensors that training changes: what a run folder keeps."""
         return {name: p.detach() for name, p in self.named_parameters() if p.requires_grad}
@@ -318,7 +324,8 @@ def load_backbone(name: str | Path, *, dtype: torch.dtype = torch.float32) -> Pr
 def load_config(name: str | Path) -> PreTrainedConfig:
     """The shape of a model, without its weights. Raises ConfigError where there is none, or no such architecture."""
     try:
-        return AutoConfig.from_pretrained(str(name))
+        config: PreTrainedConfig = AutoConfig.from_pretrained(str(name))
+        return config
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(_not_found("model", name, error)) from None
 

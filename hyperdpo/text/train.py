@@ -212,7 +212,7 @@ class _Trainer:
         seed_torch(self.config.seed, 23)
         model = TextModel(backbone, self.m, self.config.prompt, conditioned=conditioned, seed=self.config.seed)
         if self.config.checkpointing:
-            model.backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            model.recompute_activations()
         model.autocast = PRECISIONS[self.config.precision]
         self.start = {name: value.clone() for name, value in model.trained().items()}
         return model.to(self.accelerator.device)
