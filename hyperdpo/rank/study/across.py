@@ -24,7 +24,7 @@ from hyperdpo.weights import lattice_size
 OBJECTIVES = "objectives"
 TITLES = {OBJECTIVES: "m, objectives", "train_queries": "training lists"}
 SHORT = {OBJECTIVES: "m", "train_queries": "lists"}
-NOISE = 0.1  # a cost that exceeds proportion by less is no faster than in proportion: timings are that noisy
+NOISE = 0.1  # a cost that fits x ** (1 + NOISE) or less is no faster than in proportion: timings are that noisy
 ORACLE = "oracle"
 
 Row = dict[str, Any]
@@ -54,7 +54,8 @@ class Growth:
 def growth(x: Sequence[float], cost: Sequence[float]) -> Growth | None:
     """How positive costs grow with positive x, in ascending order; None for fewer than three.
 
-    A line and an exponential have two numbers each, so that the smaller relative error decides between them.
+    A power of at most about 1 is no faster than in proportion: one slow timing does not change that. Else a line and an
+    exponential have two numbers each, so that the smaller relative error decides between them.
     """
     at, found = np.asarray(x, float), np.asarray(cost, float)
     if len(at) < 3 or not (found > 0).all():
@@ -67,7 +68,7 @@ def growth(x: Sequence[float], cost: Sequence[float]) -> Growth | None:
     errors = [float(np.square(exponential - log).sum())]
     errors.append(float(np.square(np.log(line) - log).sum()) if (line > 0).all() else math.inf)
     kind = "exponential" if errors[0] < errors[1] else "line"
-    if (found / found[0] <= (1 + NOISE) * at / at[0]).all():
+    if np.polyfit(np.log(at), log, 1)[0] <= 1 + NOISE:
         kind = "proportion"
     return Growth(float(found[-1] / found[0]), float(np.exp(rate)), kind)
 
