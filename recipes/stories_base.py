@@ -50,9 +50,7 @@ def make_tokenizer(stories: list[str], size: int) -> PreTrainedTokenizerFast:
     bpe.train_from_iterator(
         stories, trainers.BpeTrainer(vocab_size=size, special_tokens=[END, PAD], initial_alphabet=alphabet)
     )
-    bpe.post_processor = processors.TemplateProcessing(
-        single=f"{END} $A", special_tokens=[(END, bpe.token_to_id(END))]
-    )
+    bpe.post_processor = processors.TemplateProcessing(single=f"{END} $A", special_tokens=[(END, bpe.token_to_id(END))])
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe, bos_token=END, eos_token=END, pad_token=PAD, model_max_length=CONTEXT
     )

@@ -186,7 +186,7 @@ def reproduce_text(
             run = _unit(recipe, variant, seed, preferences, work, device, say)
             row.runs.append(run)
             row.fronts.append(_decoded(recipe, run, preferences) if variant.decoding else run.folder.fronts()[0])
-            if recipe.follow and not variant.decoding:
+            if recipe.follow and variant.method.method == OURS:
                 row.correlation.append(_followed(recipe, run, preferences))
             done += 1
         rows.append(row)
