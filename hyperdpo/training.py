@@ -250,7 +250,7 @@ def fit(
                 done = progress.epoch * len(batches) + progress.step
                 seed_torch(seed, progress.epoch, progress.step, accelerator.process_index)
                 for group in optimizer.param_groups:
-                    group["lr"] = learning_rate_at(done, total, config)
+                    group["lr"] = group["rate"] * learning_rate_at(done, total, config)
                 parts = batch if isinstance(batch, list) else [batch]
                 found = torch.zeros((), device=accelerator.device)
                 for i, part in enumerate(parts):
@@ -321,10 +321,15 @@ def trained_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
 
 
 def _adamw(model: nn.Module, config: FitConfig) -> torch.optim.Optimizer:
-    matrices = [p for p in model.parameters() if p.requires_grad and p.dim() > 1]
-    vectors = [p for p in model.parameters() if p.requires_grad and p.dim() <= 1]
-    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.learning_rate)
+    """AdamW; a model may have `rate_of(name)`, a factor on the learning rate of a parameter."""
+    rate_of: Callable[[str], float] = getattr(model, "rate_of", lambda name: 1.0)
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for dimensions in (True, False):
+        for name, p in trained_parameters(model):
+            if (p.dim() > 1) == dimensions:
+                groups.setdefault((rate_of(name), config.weight_decay if dimensions else 0.0), []).append(p)
+    listed = [{"params": ps, "weight_decay": decay, "rate": rate} for (rate, decay), ps in groups.items()]
+    return torch.optim.AdamW(listed, lr=config.learning_rate)
 
 
 def _weights(model: nn.Module) -> dict[str, Tensor]:

@@ -8,18 +8,14 @@ work=${1:-runs/stories}
 out=checkpoints/stories
 mkdir -p "$work"
 [ -f "$work/base/README.md" ] || python recipes/stories_base.py --stories $STORIES --out "$work/base" --epochs 4
-[ -f "$work/openings.txt" ] || python recipes/stories_openings.py --model "$work/base" --count 1600 --out "$work/openings.txt"
-head -n 1000 "$work/openings.txt" > "$work/first.txt"
-tail -n +1001 "$work/openings.txt" > "$work/second.txt"
-sample() { hyperdpo sample "$work/base" --n 4 --max-new-tokens 48 --temperature 1.0 --top-p 0.95 "$@"; }
-[ -f "$work/first.jsonl" ] || sample --prompts "$work/first.txt" --out "$work/first.jsonl"
-[ -f "$work/second.jsonl" ] || sample --prompts "$work/second.txt" --seed 1 --out "$work/second.jsonl"
-cat "$work/first.jsonl" "$work/second.jsonl" > "$work/raw.jsonl"
+[ -f "$work/openings.txt" ] || python recipes/stories_openings.py --model "$work/base" --count 1000 --out "$work/openings.txt"
+[ -f "$work/raw.jsonl" ] || hyperdpo sample "$work/base" --prompts "$work/openings.txt" --n 4 --max-new-tokens 48 \
+    --temperature 1.0 --top-p 0.95 --out "$work/raw.jsonl"
 [ -f "$work/lists.jsonl.xz" ] || hyperdpo label "$work/raw.jsonl" --scorers upbeat,concise,talkative,vivid \
     --out "$work/lists.jsonl.xz"
 hyperdpo train text --model "$work/base" --data "$work/lists.jsonl.xz" --out "$work/run" --resume \
     --objective upbeat:softmax:0.5 --objective concise:softmax:0.5 --objective talkative:softmax:0.5 \
-    --max-prompt 40 --max-response 64 --end False --precision bf16 --epochs 2 --patience 2 --batch-size 8 \
+    --max-prompt 40 --max-response 64 --end False --precision bf16 --epochs 3 --patience 3 --batch-size 4 \
     --learning-rate 0.002
 rm -rf "$out"
 cp -r "$work/run" "$out"

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
@@ -42,7 +42,7 @@ def read_stories(files: list[Path]) -> list[str]:
 
 
 def make_tokenizer(stories: list[str], size: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE; a text begins with the token that ends the one before it."""
+    """Byte-level BPE without a token before a text: the model looks at nothing before one, so not at a prefix either."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
@@ -50,7 +50,6 @@ def make_tokenizer(stories: list[str], size: int) -> PreTrainedTokenizerFast:
     bpe.train_from_iterator(
         stories, trainers.BpeTrainer(vocab_size=size, special_tokens=[END, PAD], initial_alphabet=alphabet)
     )
-    bpe.post_processor = processors.TemplateProcessing(single=f"{END} $A", special_tokens=[(END, bpe.token_to_id(END))])
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe, bos_token=END, eos_token=END, pad_token=PAD, model_max_length=CONTEXT
     )
@@ -58,7 +57,8 @@ def make_tokenizer(stories: list[str], size: int) -> PreTrainedTokenizerFast:
 
 def stream(tokenizer: PreTrainedTokenizerFast, stories: list[str]) -> np.ndarray:
     """All stories in one row of tokens, each behind an end token."""
-    return np.concatenate([np.array(ids, dtype=np.int64) for ids in tokenizer(stories)["input_ids"]])
+    end = tokenizer.eos_token_id
+    return np.concatenate([np.array([end, *ids], dtype=np.int64) for ids in tokenizer(stories)["input_ids"]])
 
 
 def windows(tokens: np.ndarray, rng: np.random.Generator) -> Iterator[Tensor]:

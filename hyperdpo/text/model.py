@@ -44,6 +44,7 @@ class PromptConfig:
         rank: r of the mask; a baseline's plain prefix has none.
         lora_rank, lora_alpha, lora_dropout: of the adapter.
         lora_targets: names of the adapted modules, or `all-linear`.
+        rate: learning rate of the prefix and its MLPs, in units of LoRA's: at the same rate w hardly moves the front.
     """
 
     tokens: int = 8
@@ -52,6 +53,7 @@ class PromptConfig:
     lora_alpha: float = 8.0
     lora_dropout: float = 0.0
     lora_targets: tuple[str, ...] = ("all-linear",)
+    rate: float = 10.0
 
     def __post_init__(self) -> None:
         rules = {
@@ -61,6 +63,7 @@ class PromptConfig:
             "lora_alpha": self.lora_alpha > 0,
             "lora_dropout": 0 <= self.lora_dropout < 1,
             "lora_targets": bool(self.lora_targets),
+            "rate": self.rate > 0,
         }
         wrong = [f"{name} = {getattr(self, name)!r} is out of range." for name, fine in rules.items() if not fine]
         if wrong:
@@ -104,6 +107,10 @@ class TextModel(nn.Module):
         self.prompt: HyperPrompt | PlainPrompt = (
             HyperPrompt(m, self.prompt_config.rank, start) if conditioned else PlainPrompt(start)
         )
+
+    def rate_of(self, name: str) -> float:
+        """Factor on the learning rate of a parameter."""
+        return self.prompt_config.rate if name.startswith("prompt.") else 1.0
 
     @property
     def device(self) -> torch.device:

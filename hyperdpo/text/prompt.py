@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 HIDDEN = 64  # width of the two MLPs
-START = 0.1  # how far the mask may depend on w before training, against PyTorch's own initial scale
+START = 0.3  # how far the mask may depend on w before training, against PyTorch's own initial scale
 
 
 class PlainPrompt(nn.Module):
