@@ -323,7 +323,8 @@ def load_backbone(name: str | Path, *, dtype: torch.dtype = torch.float32) -> Pr
     disable_progress_bar()  # type: ignore[no-untyped-call]  # the program shows its own
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(str(name), dtype=dtype)
-        return model.train(False)
+        model.train(False)
+        return model
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(_not_found("model", name, error)) from None
 
