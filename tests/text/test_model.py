@@ -20,6 +20,7 @@ from hyperdpo.text.model import (
 )
 from hyperdpo.text.prompt import HyperPrompt, PlainPrompt
 from hyperdpo.text.tokens import TextBatch, TextBatches, tokenise
+from hyperdpo.training import FitConfig, _adamw
 from tests.text.conftest import TOKENS, toy_preferences
 from tests.text_helpers import CONTEXT, tiny_model, tiny_tokenizer
 
@@ -125,6 +126,16 @@ def test_the_fingerprint_tells_bases_apart_and_survives_saving(tmp_path: Path) -
     model.save_pretrained(tmp_path)
     assert fingerprint(load_backbone(tmp_path)) == before
     assert fingerprint(tiny_model(seed=1)) != before
+
+
+def test_the_prompt_learns_faster_than_lora() -> None:
+    model = TextModel(tiny_model(), 2, PromptConfig(rate=7.0), conditioned=True)
+    groups = _adamw(model, FitConfig(weight_decay=0.1)).param_groups
+    rates = {id(p): group["rate"] for group in groups for p in group["params"]}
+    named = {name: rates[id(p)] for name, p in model.named_parameters() if p.requires_grad}
+    assert {rate for name, rate in named.items() if name.startswith("prompt.")} == {7.0}
+    assert {rate for name, rate in named.items() if "lora_" in name} == {1.0}
+    assert len(rates) == len(named)
 
 
 def test_errors_name_what_is_missing(tmp_path: Path) -> None:
