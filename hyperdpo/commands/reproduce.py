@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -101,9 +102,13 @@ class Reproduce:
         if not self.names:
             found = {f.stem: f for folder in reversed(recipe_folders()) for f in sorted(folder.glob("*.toml"))}
             return (), [file for file in found.values() if is_text_recipe(file)]
-        files = {name: find_recipe(name, recipe_folders()) for name in self.names}
-        texts = [file for file in files.values() if is_text_recipe(file)]
-        return tuple(name for name, file in files.items() if file not in texts), texts
+        texts: dict[str, Path] = {}
+        for name in self.names:
+            with suppress(ConfigError):  # a name nobody knows is told about together with what else is wrong
+                file = find_recipe(name, recipe_folders())
+                if is_text_recipe(file):
+                    texts[name] = file
+        return tuple(name for name in self.names if name not in texts), list(texts.values())
 
     def _text_recipe(self, file: Path) -> tuple[str, dict[str, Any], str]:
         """(name, document, text) of one recipe of text."""
