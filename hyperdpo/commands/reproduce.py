@@ -60,7 +60,7 @@ class Reproduce:
 
         ranked, texts = self._sorted()
         told = [self._text_recipe(file) for file in texts]
-        if texts and not ranked:
+        if self.names and texts and not ranked:
             documents = {name: document for name, document, _ in told}
             return Answer(clean({"recipes": documents}), "\n\n".join(text for _, _, text in told))
         outcomes = reproduce(
