@@ -171,7 +171,10 @@ class Estimate:
         ]
         if self.device == "cpu":
             lines.append(
-                ("allocator", "may hold as much again of what was freed; MALLOC_MMAP_THRESHOLD_=1000000 prevents it")
+                (
+                    "allocator",
+                    "may hold more than as much again of what was freed; MALLOC_MMAP_THRESHOLD_=1000000 prevents it",
+                )
             )
         if self.free is not None and self.memory > self.free:
             lines.append(
