@@ -138,7 +138,7 @@ def test_a_sample_curve_says_who_leads(tmp_path: Path) -> None:
     said = outcome.document["across"]["claims"]
     assert f"20 lists, {best}" in said[1]
     assert f"LS {100 * change:+.1f} %" in said[0]
-    assert said[2].startswith("With 8 lists HyperDPO has ")
+    assert said[2].startswith("With 8 lists HyperDPO has, relative to 20 lists, ")
     assert said[0] in outcome.text
 
 

@@ -179,8 +179,8 @@ def _sample_claims(recipe: Recipe, found: Sequence[Row]) -> list[str]:
     )
     if recipe.ours in volume:
         mine = volume[recipe.ours][0]
-        parts = [f"{mine / v[-1]:.3f} of {label}'s" for label, v in volume.items() if label != recipe.ours]
-        said.append(f"With {xs[0]:,} lists {recipe.ours} has {'; '.join(parts)} with {xs[-1]:,}.")
+        parts = [f"{mine / v[-1]:.3f} of {label}" for label, v in volume.items() if label != recipe.ours]
+        said.append(f"With {xs[0]:,} lists {recipe.ours} has, relative to {xs[-1]:,} lists, {'; '.join(parts)}.")
     return said
 
 
