@@ -42,7 +42,7 @@ def read_stories(files: list[Path]) -> list[str]:
 
 
 def make_tokenizer(stories: list[str], size: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE without a token before a text: the model looks at nothing before one, so not at a prefix either."""
+    """Byte-level BPE without a token before a text: a model looks at nothing before one, not even at a prefix."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
