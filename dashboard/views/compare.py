@@ -12,7 +12,7 @@ from zlib import crc32
 import numpy as np
 import streamlit as st
 
-from dashboard import blocks, charts, charts_compare, comparing, export, store, words
+from dashboard import blocks, charts, charts_compare, comparing, export, store, ticker, words
 from dashboard.blocks_compare import comparison_table
 from dashboard.readings import Curve, Entrant, Judged
 from dashboard.state import Comparing, Key, quoted, read_comparing, write_comparing
@@ -467,7 +467,8 @@ def _lattice(run: Saved, k: int) -> tuple[tuple[np.ndarray, np.ndarray] | None, 
     return None, "Shown are the saved points; the model is being made ready to fill the triangle."
 
 
-@st.fragment(run_every=POLL_SECONDS)
+@st.fragment
 def _waiting(job: Job) -> None:
     if job.live is not None or job.failure:
         st.rerun()
+    ticker.show("compare.waiting", on=True, milliseconds=round(1000 * POLL_SECONDS))

@@ -17,7 +17,7 @@ import numpy as np
 import streamlit as st
 from plotly.basedatatypes import BaseFigure
 
-from dashboard import blocks, charts, export, panel, point, store, words
+from dashboard import blocks, charts, export, panel, point, store, ticker, words
 from dashboard.readings import Curve, Reading
 from dashboard.state import K_CHOICES, Key, Wanted, equal_choice, quoted, read_url, write_url
 from dashboard.store import Job, LiveRun, Prepared, RunEntry, Saved
@@ -501,7 +501,7 @@ def _machine(job: Prepared[Any]) -> None:
         st.caption(_plain_markdown(live.note))
 
 
-@st.fragment(run_every=POLL_SECONDS)
+@st.fragment
 def _waiting(job: Job, shown: float) -> None:
     """Progress while the model and its data are made ready; the saved fronts are on the page meanwhile.
 
@@ -513,6 +513,7 @@ def _waiting(job: Job, shown: float) -> None:
     if time.monotonic() - shown > HEAD_START_SECONDS:
         job.begin()
     st.caption(f"Shown are the saved fronts. Making the sliders live: {job.doing}, {job.seconds:.0f} s ...")
+    ticker.show("explore.waiting", on=True, milliseconds=round(1000 * POLL_SECONDS))
 
 
 def _sample_frame(job: Job) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from dashboard import blocks, charts, charts_compare, charts_temperature, export, store, words
+from dashboard import blocks, charts, charts_compare, charts_temperature, export, store, ticker, words
 from dashboard.blocks_compare import temperature_table
 from dashboard.readings import Curve
 from dashboard.state import (
@@ -342,11 +342,12 @@ def _not_yet(saved: Saved, job: Job) -> None:
         _waiting(job, time.monotonic())
 
 
-@st.fragment(run_every=POLL_SECONDS)
+@st.fragment
 def _waiting(job: Job, shown: float) -> None:
     if job.live is not None or job.failure:
         st.rerun()
     st.caption(f"Making the model ready, so that c can move: {job.doing}, {time.monotonic() - shown:.0f} s ...")
+    ticker.show("temperature.waiting", on=True, milliseconds=round(1000 * POLL_SECONDS))
 
 
 def _notes() -> None:
