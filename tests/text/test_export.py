@@ -16,7 +16,7 @@ from hyperdpo.errors import ConfigError, RunError
 from hyperdpo.text.export import LOADER, export_text, merged_backbone
 from hyperdpo.text.model import TextModel, positions
 from hyperdpo.text.run import TextRun
-from tests.text.test_model import KINDS, shaken
+from tests.text.test_text_model import KINDS, shaken
 from tests.text_helpers import tiny_model
 
 W = torch.tensor([0.25, 0.75])

@@ -14,7 +14,7 @@ from hyperdpo.errors import ConfigError, DataError
 from hyperdpo.text.generate import Row, Sampling, answers, generate, pick, stream, strip
 from hyperdpo.text.model import TextModel
 from hyperdpo.text.run import TextRun
-from tests.text.test_model import KINDS, shaken
+from tests.text.test_text_model import KINDS, shaken
 from tests.text_helpers import tiny_model, tiny_tokenizer
 
 PROMPT = (5, 9, 33, 71)
