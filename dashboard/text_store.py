@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from hyperdpo.text.run import TextRun
 
 LISTS, OPENINGS = ("lists.jsonl.xz", "lists.jsonl.gz", "lists.jsonl"), "openings.txt"
+EXAMPLES = "examples.txt"  # chosen to be read first
 OWN_OPENINGS = (
     "One morning a fox found a small red key in the snow.",
     "The old man opened the door and smiled.",
@@ -61,12 +62,15 @@ Weights = tuple[float, ...]
 
 
 def openings(folder: Saved) -> tuple[str, ...]:
-    """Prompts to begin with: those that came with the run, else a few of ours."""
-    try:
-        lines = (folder.entry.path / OPENINGS).read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        lines = []
-    return tuple(line.strip() for line in lines if line.strip())[:100] or OWN_OPENINGS
+    """Prompts to begin with: examples chosen for the run, those it was trained on, else a few of ours."""
+    for name in (EXAMPLES, OPENINGS):
+        try:
+            lines = (folder.entry.path / name).read_text("utf-8").splitlines()
+        except (OSError, UnicodeDecodeError):
+            continue
+        if found := tuple(line.strip() for line in lines if line.strip()):
+            return found[:100]
+    return OWN_OPENINGS
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_charts import front
 
-from dashboard import blocks_text, charts_text, words_text
+from dashboard import blocks_text, charts_text, text_store, words_text
 from dashboard.panel import PanelState, Seat, heard
 from dashboard.readings import Curve, TextReading
 from dashboard.state import Choice, Key, Telling, read_telling, write_telling
@@ -247,3 +249,14 @@ def test_labels_give_the_packages_losses(sizes: tuple[int, ...], scale: float) -
     assert labels.losses(residuals[:, -sizes[2] :], scale, some) == pytest.approx(found[:, some], abs=1e-6)
     untouched = labels.losses(np.zeros((1, sum(sizes))), 1.0)
     assert untouched[np.isfinite(untouched)] == pytest.approx(labels.chance, abs=1e-5)
+
+
+def test_chosen_examples_come_before_what_was_trained_on(tmp_path: Path) -> None:
+    saved = SimpleNamespace(entry=SimpleNamespace(path=tmp_path))
+    assert text_store.openings(saved) == text_store.OWN_OPENINGS  # type: ignore[arg-type]
+    (tmp_path / "openings.txt").write_text("A cat sat.\n\n", "utf-8")
+    assert text_store.openings(saved) == ("A cat sat.",)  # type: ignore[arg-type]
+    (tmp_path / "examples.txt").write_text("\n", "utf-8")
+    assert text_store.openings(saved) == ("A cat sat.",)  # type: ignore[arg-type]
+    (tmp_path / "examples.txt").write_text("A dog ran.\n", "utf-8")
+    assert text_store.openings(saved) == ("A dog ran.",)  # type: ignore[arg-type]
