@@ -252,6 +252,7 @@ def _nothing_here(notes: list[str]) -> None:
 
 
 def _page(saved: Saved, job: Job, frame: Frame) -> None:
+    ready = job.live is not None  # asked once: a run that becomes live while the page is drawn is drawn again
     with frame.machine:
         _machine(job)
     with frame.toolbar:
@@ -263,7 +264,7 @@ def _page(saved: Saved, job: Job, frame: Frame) -> None:
     with frame.data:
         if job.failure:
             _point_at_data(saved, job)
-        elif job.live is None:
+        elif not ready:
             _waiting(job, time.monotonic())
 
 
