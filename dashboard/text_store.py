@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from hyperdpo.text.generate import Sampling
     from hyperdpo.text.run import TextRun
 
-LISTS, OPENINGS = ("lists.jsonl.xz", "lists.jsonl.gz", "lists.jsonl"), "openings.txt"
+OPENINGS = "openings.txt"
 EXAMPLES = "examples.txt"  # chosen to be read first
 OWN_OPENINGS = (
     "One morning a fox found a small red key in the snow.",
@@ -336,53 +336,13 @@ class Writing:
 # Cross-entropy over the test lists
 
 
-class Labels:
-    """The lists' target distributions: all that residuals need to become cross-entropies, at any c.
-
-    The same figures as `TextTable.from_residuals`, for many residuals at once.
-    """
-
-    def __init__(self, part: Preferences, beta: Sequence[float]) -> None:
-        import torch
-
-        targets, informative = part.target_distributions()
-        self.sizes = np.array([len(r) for r in part.responses])
-        q, n, m = len(part), int(self.sizes.max()), len(part.objectives)
-        self.targets = torch.zeros(q, n, m)
-        for i, t in enumerate(targets):
-            self.targets[i, : len(t)] = t
-        self.informative = informative.numpy()
-        self.mask = torch.arange(n) < torch.from_numpy(self.sizes)[:, None]
-        self.beta = torch.tensor(list(beta))
-        same = len(set(self.sizes.tolist())) == 1
-        self.factor = np.ones(q) if same else np.log(2) / np.log(self.sizes)
-        self.chance = float(np.log(self.sizes[0])) if same else float(np.log(2))
-
-    def __len__(self) -> int:
-        return len(self.sizes)
-
-    def losses(self, residuals: np.ndarray, scale: float, lists: np.ndarray | None = None) -> np.ndarray:
-        """(p, q, m) cross-entropies of residuals (p, items) at c; of some `lists` only, whose items they then are."""
-        import torch
-
-        from hyperdpo.losses import objective_losses
-
-        chosen = np.arange(len(self)) if lists is None else lists
-        targets, mask = self.targets[chosen], self.mask[chosen]
-        out = np.empty((len(residuals), len(chosen), targets.shape[2]))
-        for row, flat in zip(out, residuals, strict=True):
-            padded = torch.zeros(mask.shape)
-            padded[mask] = torch.as_tensor(flat / scale, dtype=torch.float32)
-            row[:] = objective_losses(padded, targets, mask, self.beta).numpy()
-        out *= self.factor[chosen, None]
-        out[:, ~self.informative[chosen]] = np.nan
-        return out
-
-
 class Lists:
     """The test lists of a run: every figure about cross-entropy on the page comes from here."""
 
     def __init__(self, folder: Saved, live: TextLive, given: str | None, say: Callable[[str], None]) -> None:
+        from hyperdpo.text.data import part_of_run
+        from hyperdpo.text.labels import Labels
+
         self.saved, self.live = folder, live
         preferences = find_lists(folder, given, say)
         config = folder.config
@@ -392,7 +352,7 @@ class Lists:
                 f"The lists have the objectives {', '.join(theirs)}, the run {', '.join(folder.objectives)}: they do "
                 "not belong together."
             )
-        self.part = preferences.split(config["seed"])["test"]
+        self.part = part_of_run(config, preferences, "test")
         self.labels = Labels(self.part, config["beta"])
         self.note = ""
         if preferences.fingerprint != config["data"].get("fingerprint"):
@@ -535,11 +495,9 @@ def find_lists(folder: Saved, given: str | None, say: Callable[[str], None]) -> 
 
     Raises DataError saying how to point the run at its data.
     """
-    from hyperdpo.text.data import load_preferences
+    from hyperdpo.text.data import files_of_run, load_preferences
 
-    inside = [folder.entry.path / name for name in LISTS if (folder.entry.path / name).is_file()]
-    recorded = [str(f) for f in folder.config["data"].get("origin") or ()]
-    files = [given] if given else [str(inside[0])] if inside else recorded
+    files = [given] if given else files_of_run(folder.entry.path, folder.config)
     say("reading the preference lists")
     here = [f for f in files if Path(f.split("=", 1)[-1]).expanduser().is_file()]
     if not files or len(here) != len(files):

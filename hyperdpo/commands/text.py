@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from hyperdpo.runs import RunFolder
     from hyperdpo.text.data import Preferences
     from hyperdpo.text.follow import Followed
+    from hyperdpo.text.labels import Labels
     from hyperdpo.text.run import TextRun
     from hyperdpo.text.train import TextConfig
 
 GRAMMAR = "NAME[=COLUMN][:l1|softmax[:TEMPERATURE]][:min|max]"
-LISTS = "lists.jsonl.xz"  # preferences that ship inside a run folder
 T = TypeVar("T")
 
 TextMethod = Literal["hyperdpo", "dpo-ls", "dpo-soup", "mo-dpo"]
@@ -366,32 +366,25 @@ class Sample:
         return Answer(document, f"{count:,} responses to {len(found.kept):,} prompts in {self.out}{lost}")
 
 
-def run_data(run: TextRun, files: Sequence[str], limit: int | None = None) -> Preferences:
+def run_data(run: TextRun, files: Sequence[str]) -> Preferences:
     """The preferences named, those inside the run folder, or those the run was trained on.
 
     Raises DataError where the run's own are not there any more.
     """
-    from hyperdpo.text.data import load_preferences
+    from hyperdpo.text.data import files_of_run, load_preferences
 
-    inside = run.folder.path / LISTS
-    origin = run.config["data"]["origin"]
-    sources = [str(f) for f in files] or ([str(inside)] if inside.exists() else list(origin))
+    sources = list(files) or files_of_run(run.folder.path, run.config)
     if not sources:
         raise DataError(f"{run.folder.path} does not say where its data was; name it with --data.")
-    return load_preferences(sources, objectives=[_grammar(o) for o in run.objectives], limit=limit)
-
-
-def _grammar(objective: Any) -> str:
-    """An objective as --objective takes it."""
-    kind = objective.normalisation + (f":{objective.temperature:g}" if objective.normalisation == "softmax" else "")
-    text = f"{objective.name}={objective.column}:{kind}:{objective.direction}"
-    return text if objective.standardise else f"{text}:raw"
+    return load_preferences(sources, objectives=run.objectives)
 
 
 def evaluate_text(command: Evaluate) -> Answer:
     """`hyperdpo evaluate` of a text run: cross-entropy front, hypervolume beside chance, accuracy, distance."""
     from hyperdpo.files import write_json
-    from hyperdpo.text.evaluate import TextTable, evaluate_run
+    from hyperdpo.text.data import part_of_run
+    from hyperdpo.text.evaluate import evaluate_run
+    from hyperdpo.text.labels import Labels
     from hyperdpo.text.run import TextRun
 
     _refuse_rank_flags(command)
@@ -410,8 +403,8 @@ def evaluate_text(command: Evaluate) -> Answer:
             save=command.save,
             tick=bar,
         )
-    part = preferences if command.split == "all" else preferences.split(run.config["split_seed"])[command.split]
-    summary = TextTable(run, part)
+    part = part_of_run(run.config, preferences, command.split)
+    summary = Labels(part, run.beta)
     about = {
         "run": str(run.folder.path),
         "lists": len(part),
@@ -433,14 +426,12 @@ def evaluate_text(command: Evaluate) -> Answer:
 
 def followed(run: TextRun, part: Preferences, command: Evaluate) -> Followed:
     """`command.follow` texts at each w, on the split's prompts, several a prompt where there are fewer."""
-    from hyperdpo.text.follow import follow
+    from hyperdpo.text.follow import follow, spread_prompts
 
     if command.follow < 2:
         raise ConfigError(f"--follow is 2 texts a weight or more; got {command.follow}.")
-    distinct = list(dict.fromkeys(part.prompts))
-    prompts = [distinct[i % len(distinct)] for i in range(command.follow)]
     with Bar(shown=not command.json) as bar:
-        return follow(run, prompts, points=command.points, tick=bar)
+        return follow(run, spread_prompts(part, command.follow), points=command.points, tick=bar)
 
 
 def _refuse_rank_flags(command: Evaluate) -> None:
@@ -453,7 +444,7 @@ def _refuse_rank_flags(command: Evaluate) -> None:
         raise ConfigError(problems)
 
 
-def accuracies(fronts: Sequence[ParetoFront], summary: Any) -> dict[str, list[dict[str, float]]]:
+def accuracies(fronts: Sequence[ParetoFront], summary: Labels) -> dict[str, list[dict[str, float]]]:
     """Accuracy per objective at every point of every front."""
     return {
         front.name: [
@@ -464,7 +455,7 @@ def accuracies(fronts: Sequence[ParetoFront], summary: Any) -> dict[str, list[di
     }
 
 
-def _text(run: TextRun, summary: Any, fronts: Sequence[ParetoFront], command: Evaluate, lists: int) -> str:
+def _text(run: TextRun, summary: Labels, fronts: Sequence[ParetoFront], command: Evaluate, lists: int) -> str:
     from hyperdpo.intervals import bootstrap_counts, intervals
 
     head = (

@@ -42,6 +42,7 @@ from hyperdpo.text.formats import (
 )
 
 SPLITS = ("train", "validation", "test")
+SHIPPED_LISTS = ("lists.jsonl.xz", "lists.jsonl.gz", "lists.jsonl")  # preferences that lie inside a run folder
 FRACTIONS = (0.6, 0.2, 0.2)
 REPEATED = "repeated responses"
 MERGED = "repeated records (merged)"
@@ -169,6 +170,25 @@ class Preferences:
             "informative": dict(zip((o.name for o in self.objectives), informative, strict=True)),
             "skipped": dict(self.skipped),
         }
+
+
+def part_of_run(config: Mapping[str, Any], preferences: Preferences, split: str) -> Preferences:
+    """The lists a run calls `split`: train, validation or test by the seed in its config.json, or all.
+
+    Raises ConfigError for another split.
+    """
+    if split == "all":
+        return preferences
+    parts = preferences.split(config["split_seed"])
+    if split not in parts:
+        raise ConfigError(f"--split is {', '.join(parts)} or all; got {split!r}.")
+    return parts[split]
+
+
+def files_of_run(folder: Path, config: Mapping[str, Any]) -> list[str]:
+    """Where the preferences of a run are: those that lie in its folder, else those it was trained on; maybe none."""
+    inside = [str(folder / name) for name in SHIPPED_LISTS if (folder / name).is_file()]
+    return inside[:1] or [str(file) for file in config["data"].get("origin") or ()]
 
 
 def load_preferences(

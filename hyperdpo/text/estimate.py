@@ -195,7 +195,7 @@ def estimate_training(model: str, preferences: Preferences, config: TextConfig) 
     """
     shape, tokenizer = load_config(model), load_tokenizer(model)
     config = config.resolve(len(preferences.objectives))
-    split = preferences.split(config.seed)
+    split = preferences.split(config.split_seed)
     context = getattr(shape, "max_position_embeddings", None)
     lists = tokenise(split["train"], tokenizer, config.tokens, context=context and context - config.prompt.tokens)
     if not len(lists):

@@ -14,11 +14,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.stats import rankdata
 from torch import Tensor
 
 from hyperdpo.errors import ConfigError
 from hyperdpo.intervals import BOOTSTRAP_DRAWS, bootstrap_counts, bootstrap_means
 from hyperdpo.tables import table
+from hyperdpo.text.data import Preferences
 from hyperdpo.text.formats import Prompt
 from hyperdpo.text.generate import Row, Sampling, generate, prompt_ids
 from hyperdpo.text.run import TextRun
@@ -161,6 +163,12 @@ def follow(
     )
 
 
+def spread_prompts(preferences: Preferences, count: int) -> list[Prompt]:
+    """`count` prompts: the different ones in turn, several times where there are fewer."""
+    distinct = list(dict.fromkeys(preferences.prompts))
+    return [distinct[i % len(distinct)] for i in range(count)]
+
+
 def scorers_of(run: TextRun) -> list[Scorer]:
     """The scorer of each objective, by its column's name. Raises ConfigError naming those without one."""
     found, problems = [], []
@@ -228,14 +236,7 @@ def base_nats(run: TextRun, prompts: Sequence[Prompt], texts: Sequence[str]) -> 
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float:
-    """Rank correlation with averaged ties; NaN where one of them is constant."""
-    ranks = [_ranks(x) - (len(x) + 1) / 2 for x in (a, b)]
+    """Rank correlation with averaged ties; NaN where one of them is constant, of which scipy's own would warn."""
+    ranks = [rankdata(x) - (len(x) + 1) / 2 for x in (a, b)]
     size = math.sqrt(float((ranks[0] ** 2).sum() * (ranks[1] ** 2).sum()))
     return float((ranks[0] * ranks[1]).sum()) / size if size else math.nan
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 1, ties averaged."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    return np.asarray((ends - (counts - 1) / 2)[inverse])

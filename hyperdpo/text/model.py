@@ -170,7 +170,7 @@ class TextModel(nn.Module):
         with self._precision(ids.device):
             embedded, seen = self.with_prefix(self.embed(ids), attention, weights)
             scores = self._scores(embedded, seen, ids, scored)
-        return scatter(scores, mask)
+        return _scatter(scores, mask)
 
     @torch.no_grad()
     def base_scores(self, tokens: Tokens, mask: Tensor) -> Tensor:
@@ -179,7 +179,7 @@ class TextModel(nn.Module):
         ids, attention, scored = (x.flatten(0, 1)[real] for x in tokens)
         with self._precision(ids.device), self.as_base():
             scores = self._scores(self.embed(ids), attention, ids, scored)
-        return scatter(scores, mask)
+        return _scatter(scores, mask)
 
     @contextmanager
     def as_base(self) -> Iterator[None]:
@@ -251,7 +251,7 @@ def positions(attention: Tensor) -> Tensor:
     return (attention.long().cumsum(-1) - 1).clamp(min=0)
 
 
-def scatter(scores: Tensor, mask: Tensor) -> Tensor:
+def _scatter(scores: Tensor, mask: Tensor) -> Tensor:
     """(b, n) from the values of its real items, 0 on pads."""
     spread = scores.new_zeros(mask.numel())
     return spread.masked_scatter(mask.flatten(), scores).view(mask.shape)

@@ -29,9 +29,9 @@ from hyperdpo.front import ParetoFront
 from hyperdpo.methods import MethodConfig
 from hyperdpo.paired import Sampled, Samples
 from hyperdpo.tables import table
-from hyperdpo.text.data import Preferences, load_preferences
+from hyperdpo.text.data import Preferences, load_preferences, part_of_run
 from hyperdpo.text.evaluate import TextTable, decoding_front
-from hyperdpo.text.follow import follow
+from hyperdpo.text.follow import follow, spread_prompts
 from hyperdpo.text.model import PromptConfig
 from hyperdpo.text.run import TextRun
 from hyperdpo.text.tokens import TokenConfig
@@ -213,7 +213,7 @@ def _decoded(recipe: TextRecipe, run: TextRun, preferences: Preferences) -> Pare
     for front in fronts:
         if front.method == "mod":
             return front
-    part = preferences.split(run.config["split_seed"])["test"]
+    part = part_of_run(run.config, preferences, "test")
     front = decoding_front(run, TextTable(run, part), split="test", points=recipe.points)
     run.folder.save_fronts([fronts[0], front, *fronts[1:]])
     return front
@@ -229,8 +229,7 @@ def _followed(recipe: TextRecipe, run: TextRun, preferences: Preferences) -> dic
     """Rank correlations of w and score, kept in the run folder."""
     file = run.folder.path / f"follow-{recipe.follow}.json"
     if not file.exists():
-        distinct = list(dict.fromkeys(preferences.split(run.config["split_seed"])["test"].prompts))
-        prompts = [distinct[i % len(distinct)] for i in range(recipe.follow)]
+        prompts = spread_prompts(part_of_run(run.config, preferences, "test"), recipe.follow)
         write_json(file, follow(run, prompts, points=recipe.points).to_dict())
     kept = json.loads(file.read_text("utf-8"))
     found = {name: each["spearman"] for name, each in kept["rank_correlation"].items()}

@@ -18,11 +18,12 @@ from dashboard import blocks_text, charts_text, text_store, words_text
 from dashboard.panel import PanelState, Seat, heard
 from dashboard.readings import Curve, TextReading
 from dashboard.state import Choice, Key, Telling, read_telling, write_telling
-from dashboard.text_store import Labels, text_reading
+from dashboard.text_store import text_reading
 from hyperdpo.front import CROSS_ENTROPY, ParetoFront
 from hyperdpo.losses import objective_losses
 from hyperdpo.objectives import Objective
 from hyperdpo.text.data import Preferences
+from hyperdpo.text.labels import Labels
 
 NAMES = ("upbeat", "concise", "vivid")
 MEASURES = [("How positive", "-1 to 1"), ("Short sentences", "-words"), ("", "")]

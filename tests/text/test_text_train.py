@@ -12,6 +12,7 @@ import torch
 
 from hyperdpo.errors import ConfigError, RunError, WeightsError
 from hyperdpo.methods import MethodConfig
+from hyperdpo.text.data import part_of_run
 from hyperdpo.text.evaluate import TextTable, decoding_front, evaluate_run, measured_front
 from hyperdpo.text.run import TextRun
 from hyperdpo.text.train import METHODS, TextConfig, train
@@ -88,6 +89,15 @@ def test_resumed_equals_uninterrupted(model_folder: Path, run: TextRun, tmp_path
     with pytest.raises(RunError, match=r"beta: \[0.1, 0.1\] then, \[0.2, 0.2\] now"):
         trained(model_folder, tmp_path / "run", replace(CONFIG, beta=(0.2,)), resume=True)
     assert same_weights(run, trained(model_folder, tmp_path / "run", resume=True))
+
+
+def test_seeds_share_their_test_prompts(model_folder: Path, tmp_path: Path) -> None:
+    run = trained(model_folder, tmp_path / "run", replace(CONFIG, seed=3, split_seed=1, fit=replace(QUICK, epochs=1)))
+    toys = toy_preferences()
+    for split in ("train", "test"):
+        assert part_of_run(run.config, toys, split).prompts == toys.split(1)[split].prompts
+    assert part_of_run(run.config, toys, "all") is toys
+    assert run.folder.fronts()[0].data == toys.split(1)["test"].fingerprint
 
 
 def test_base_scores_are_computed_once(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,9 +200,7 @@ def test_a_front_refuses_an_objective_without_information(run: TextRun) -> None:
     found = table.base()
     broken = replace(found, losses=np.full_like(found.losses, np.nan))
     with pytest.warns(RuntimeWarning, match="empty slice"), pytest.raises(Exception, match="no informative list"):
-        measured_front(
-            table, [broken], np.zeros((1, 0)), name="x", method="base", scale=1.0, split="test", objectives=run.names
-        )
+        measured_front(table, [broken], np.zeros((1, 0)), name="x", method="base", scale=1.0, split="test")
 
 
 def test_configs_report_all_problems_at_once() -> None:
