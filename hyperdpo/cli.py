@@ -24,12 +24,12 @@ from hyperdpo.commands.shared import (
     print_text,
     say,
     version,
-    without_nan,
 )
 from hyperdpo.commands.text import Export, Generate, Sample, TrainText
 from hyperdpo.commands.text_data import Label
 from hyperdpo.commands.train import TrainRank
 from hyperdpo.errors import HyperDPOError, Interrupted
+from hyperdpo.files import without_nan
 
 BAD_INPUT, FAILED, INTERRUPTED, BROKEN_PIPE = 2, 1, 130, 141
 

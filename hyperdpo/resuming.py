@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from accelerate import Accelerator
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -21,7 +22,20 @@ from hyperdpo.files import write_atomic, write_json
 TRAINING = "training"
 
 
-def check_folder(out: Path, wanted: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
+def open_folder(out: Path, wanted: dict[str, Any], accelerator: Accelerator, *, resume: bool, overwrite: bool) -> bool:
+    """Begin or resume a training in `out`; whether it is finished already. Raises RunError as `_check_folder` does.
+
+    No process writes before every process has looked.
+    """
+    _check_folder(out, wanted, resume=resume, overwrite=overwrite)
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        _begin_folder(out, wanted, overwrite=overwrite)
+    accelerator.wait_for_everyone()
+    return (out / "manifest.json").exists()
+
+
+def _check_folder(out: Path, wanted: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
     """Raises RunError where `out` cannot be begun, resumed or overwritten as asked. Changes nothing."""
     plan_file = out / TRAINING / "plan.json"
     finished, begun = (out / "manifest.json").exists(), plan_file.exists()
@@ -39,7 +53,7 @@ def check_folder(out: Path, wanted: dict[str, Any], *, resume: bool, overwrite: 
         raise RunError(f"{out} exists and is not a run folder; choose another --out.")
 
 
-def begin_folder(out: Path, wanted: dict[str, Any], *, overwrite: bool) -> None:
+def _begin_folder(out: Path, wanted: dict[str, Any], *, overwrite: bool) -> None:
     """Remove what is to be overwritten and note the plan of a new training."""
     plan_file = out / TRAINING / "plan.json"
     if overwrite and out.is_dir():

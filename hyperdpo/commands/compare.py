@@ -18,10 +18,10 @@ from hyperdpo.commands.shared import (
     fronts_table,
     label_kind,
     measure_of,
-    without_nan,
 )
 from hyperdpo.commands.text import text_info
 from hyperdpo.errors import ConfigError, RunError
+from hyperdpo.files import without_nan
 from hyperdpo.tables import facts, table
 
 if TYPE_CHECKING:

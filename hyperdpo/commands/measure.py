@@ -19,10 +19,10 @@ from hyperdpo.commands.shared import (
     flag,
     fronts_table,
     label_kind,
-    without_nan,
 )
 from hyperdpo.commands.text import evaluate_text
 from hyperdpo.errors import ConfigError, DataError
+from hyperdpo.files import without_nan
 from hyperdpo.tables import table
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ from hyperdpo.commands.shared import (
     say,
 )
 from hyperdpo.errors import ConfigError
+from hyperdpo.files import without_nan
 
 TEXT_DATA = ("model=", "data=")  # of --data, for recipes of text
 
@@ -56,13 +57,13 @@ class Reproduce:
         if wrong:
             raise ConfigError(wrong)
         from hyperdpo.rank.study.recipe import Overrides
-        from hyperdpo.rank.study.study import clean, reproduce
+        from hyperdpo.rank.study.study import reproduce
 
         ranked, texts = self._sorted()
         told = [self._text_recipe(file) for file in texts]
         if self.names and texts and not ranked:
             documents = {name: document for name, document, _ in told}
-            return Answer(clean({"recipes": documents}), "\n\n".join(text for _, _, text in told))
+            return Answer(without_nan({"recipes": documents}), "\n\n".join(text for _, _, text in told))
         outcomes = reproduce(
             ranked,
             size="quick" if self.quick else "full",
@@ -89,24 +90,23 @@ class Reproduce:
         text = "\n\n".join([text, *(shown for _, _, shown in told)])
         problems = list(dict.fromkeys(p for o in outcomes for p in o.problems))
         if problems:
-            print_text(text if not self.json else json.dumps(clean({"recipes": documents})))
+            print_text(text if not self.json else json.dumps(without_nan({"recipes": documents})))
             raise ConfigError([f"{len(problems)} units failed; the same command tries them again:", *problems])
-        return Answer(clean({"recipes": documents}), text)
+        return Answer(without_nan({"recipes": documents}), text)
 
     def _sorted(self) -> tuple[tuple[str, ...], list[Path]]:
         """Ranking recipes by name, and files of text recipes; without names the text ones come with all others."""
-        from hyperdpo.rank.study.recipe import find_recipe
+        from hyperdpo.rank.study.recipe import find_recipe, is_recipe
         from hyperdpo.rank.study.study import recipe_folders
-        from hyperdpo.text.study import is_text_recipe
 
         if not self.names:
             found = {f.stem: f for folder in reversed(recipe_folders()) for f in sorted(folder.glob("*.toml"))}
-            return (), [file for file in found.values() if is_text_recipe(file)]
+            return (), [file for file in found.values() if is_recipe(file, kind="text")]
         texts: dict[str, Path] = {}
         for name in self.names:
             with suppress(ConfigError):  # a name nobody knows is told about together with what else is wrong
                 file = find_recipe(name, recipe_folders())
-                if is_text_recipe(file):
+                if is_recipe(file, kind="text"):
                     texts[name] = file
         return tuple(name for name in self.names if name not in texts), list(texts.values())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -86,15 +85,6 @@ def fronts_table(fronts: Sequence[ParetoFront]) -> str:
         for f in fronts
     ]
     return table(headers, rows)
-
-
-def without_nan(value: Any) -> Any:
-    """The same value with null for what JSON has no number for."""
-    if isinstance(value, dict):
-        return {k: without_nan(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_nan(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def version() -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
@@ -20,10 +20,10 @@ from hyperdpo.commands.shared import (
     fronts_table,
     given,
     label_kind,
-    without_nan,
 )
-from hyperdpo.commands.train import FitFlags, RunLog
-from hyperdpo.errors import ConfigError, DataError, Interrupted
+from hyperdpo.commands.train import Asked, FitFlags, RunLog, resumable
+from hyperdpo.errors import ConfigError, DataError
+from hyperdpo.files import without_nan
 from hyperdpo.tables import facts, table
 
 if TYPE_CHECKING:
@@ -104,14 +104,8 @@ class TrainText:
     json: Json = False
 
     def execute(self) -> Answer | None:
-        try:
+        with resumable(self.out):
             return self._train()
-        except KeyboardInterrupt:
-            if (self.out / "training").is_dir():
-                raise Interrupted(
-                    f"Stopped. What was finished is kept in {self.out}; the same command with --resume goes on."
-                ) from None
-            raise
 
     def _train(self) -> Answer | None:
         config = self.config()
@@ -151,39 +145,22 @@ class TrainText:
         from hyperdpo.text.train import PRESETS, TextConfig
 
         start = PRESETS[self.preset] if self.preset else TextConfig()
-        problems: list[str] = []
-
-        def changed(part: T, values: Mapping[str, Any]) -> T:
-            try:
-                return replace(part, **values)  # type: ignore[type-var]
-            except ConfigError as error:
-                problems.extend(error.problems)
-                return part
+        asked = Asked()
 
         prompt = given(self.prompt)
         if "lora_targets" in prompt:
             prompt["lora_targets"] = tuple(prompt["lora_targets"].split(","))
         own = given(self, "precision", "micro", "checkpointing", "seed", "split_seed")
         if self.beta is not None:
-            own["beta"] = numbers(self.beta, "--beta", problems)
+            own["beta"] = asked.numbers(self.beta, "--beta")
         parts: dict[str, Any] = {
-            "method": changed(start.method, given(self.method)),
-            "prompt": changed(start.prompt, prompt),
-            "fit": changed(start.fit, given(self.fit)),
-            "tokens": changed(start.tokens, given(self, "max_prompt", "max_response", "end")),
+            "method": asked.changed(start.method, given(self.method)),
+            "prompt": asked.changed(start.prompt, prompt),
+            "fit": asked.changed(start.fit, given(self.fit)),
+            "tokens": asked.changed(start.tokens, given(self, "max_prompt", "max_response", "end")),
         }
-        if problems:
-            raise ConfigError(problems)
+        asked.raise_any()
         return replace(start, **parts, **own)
-
-
-def numbers(text: str, name: str, problems: list[str]) -> tuple[float, ...]:
-    """Numbers between commas; what is not one goes to `problems`."""
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        problems.append(f"{name} is a number, or several between commas; got {text!r}.")
-        return ()
 
 
 def data_lines(preferences: Preferences) -> list[str]:

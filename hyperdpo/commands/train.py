@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -144,14 +145,8 @@ class TrainRank:
     json: Json = False
 
     def execute(self) -> Answer | None:
-        try:
+        with resumable(self.out):
             return self._train()
-        except KeyboardInterrupt:
-            if (self.out / "training").is_dir():
-                raise Interrupted(
-                    f"Stopped. What was finished is kept in {self.out}; the same command with --resume goes on."
-                ) from None
-            raise
 
     def _train(self) -> Answer | None:
         presets = read_presets(self.preset)
@@ -188,30 +183,22 @@ class TrainRank:
         from hyperdpo.rank.train import PAPER, RankConfig, default_net
 
         start = PAPER if "paper" in presets else RankConfig()
-        problems: list[str] = []
-
-        def changed(part: T, given: Mapping[str, Any]) -> T:
-            try:
-                return replace(part, **given)  # type: ignore[type-var]
-            except ConfigError as error:
-                problems.extend(error.problems)
-                return part
+        asked = Asked()
 
         base_given = {name.removeprefix("base_"): value for name, value in given(self.base_fit).items()}
         trees_given = {name.removeprefix("tree_"): value for name, value in given(self.trees).items()}
         own = given(self, "parametrisation", "base", "scaling", "seed", "k")
         parts: dict[str, Any] = {
-            "method": changed(start.method, given(self.method)),
-            "fit": changed(start.fit, given(self.fit)),
-            "trees": changed(start.trees, trees_given),
-            "base_fit": changed(start.base_fit, base_given),
+            "method": asked.changed(start.method, given(self.method)),
+            "fit": asked.changed(start.fit, given(self.fit)),
+            "trees": asked.changed(start.trees, trees_given),
+            "base_fit": asked.changed(start.base_fit, base_given),
         }
         if start.net or given(self.net):
-            parts["net"] = changed(start.net or default_net(parts["method"].method), given(self.net))
+            parts["net"] = asked.changed(start.net or default_net(parts["method"].method), given(self.net))
         if self.beta is not None:
-            own["beta"] = _numbers(self.beta, "--beta", problems)
-        if problems:
-            raise ConfigError(problems)
+            own["beta"] = asked.numbers(self.beta, "--beta")
+        asked.raise_any()
         return replace(start, **parts, **own)
 
     def _open(self, presets: Sequence[str], bar: Bar) -> RankData:
@@ -287,16 +274,49 @@ def _trained_answer(run: RankRun) -> Answer:
     return Answer(document, f"{run.folder.path}\n\n{fronts_table(fronts)}")
 
 
-def _numbers(text: str, flag: str, problems: list[str]) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        problems.append(f"{flag} is a number, or several between commas; got {text!r}.")
-        return ()
-
-
 def _few(names: Sequence[str], most: int = 10) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+@contextmanager
+def resumable(out: Path) -> Iterator[None]:
+    """Ctrl-C in the block as a sentence on how to go on, where a training in `out` has begun."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if (out / "training").is_dir():
+            raise Interrupted(
+                f"Stopped. What was finished is kept in {out}; the same command with --resume goes on."
+            ) from None
+        raise
+
+
+class Asked:
+    """What flags change, with every problem kept until all are known."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+
+    def changed(self, part: T, values: Mapping[str, Any]) -> T:
+        """A config with these values, or as it was where they are out of range."""
+        try:
+            return replace(part, **values)  # type: ignore[type-var]
+        except ConfigError as error:
+            self.problems.extend(error.problems)
+            return part
+
+    def numbers(self, text: str, name: str) -> tuple[float, ...]:
+        """Numbers between commas."""
+        try:
+            return tuple(float(part) for part in text.split(","))
+        except ValueError:
+            self.problems.append(f"{name} is a number, or several between commas; got {text!r}.")
+            return ()
+
+    def raise_any(self) -> None:
+        """Raises ConfigError with all problems, if there are any."""
+        if self.problems:
+            raise ConfigError(self.problems)
 
 
 class RunLog:

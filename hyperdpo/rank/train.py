@@ -35,7 +35,7 @@ from hyperdpo.rank.evaluate import evaluate_run
 from hyperdpo.rank.model import Answerer, NetConfig, Ranker
 from hyperdpo.rank.run import RankRun, build_model, model_size, tree_file
 from hyperdpo.rank.trees import TreeRanker, TreesConfig, TreeTraining
-from hyperdpo.resuming import TRAINING, begin_folder, check_folder, read_part, write_part
+from hyperdpo.resuming import TRAINING, open_folder, read_part, write_part
 from hyperdpo.runs import versions, write_run
 from hyperdpo.training import FitConfig, fit, make_accelerator, seed_torch
 from hyperdpo.weights import check_beta
@@ -166,13 +166,7 @@ def train(
     _check_measurable(data)
     accelerator = accelerator or make_accelerator(device)
     main_process = accelerator.is_main_process
-    wanted = plan(data, config)
-    check_folder(out, wanted, resume=resume, overwrite=overwrite)
-    accelerator.wait_for_everyone()  # no process writes before every process has looked
-    if main_process:
-        begin_folder(out, wanted, overwrite=overwrite)
-    accelerator.wait_for_everyone()
-    if (out / "manifest.json").exists():
+    if open_folder(out, plan(data, config), accelerator, resume=resume, overwrite=overwrite):
         if main_process:
             log(f"{out} is already trained")
             _finish(RankRun(out), data, accelerator, log)

@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
+from scipy.stats import rankdata  # type: ignore[import-untyped]
 from torch import Tensor
 
 from hyperdpo.errors import ConfigError
+from hyperdpo.files import without_nan
 from hyperdpo.intervals import BOOTSTRAP_DRAWS, bootstrap_counts, bootstrap_means
 from hyperdpo.tables import table
 from hyperdpo.text.data import Preferences
@@ -99,18 +100,20 @@ class Followed:
                 {
                     "weights": named,
                     "scores": {
-                        name: {"mean": _or_none(v), "low": _or_none(low), "high": _or_none(high)}
+                        name: {"mean": float(v), "low": float(low), "high": float(high)}
                         for name, v, (low, high) in zip(self.objectives, means, limits[i], strict=True)
                     },
-                    "distinct_2": _or_none(self.distinct[i]),
-                    "base_perplexity": _or_none(self.perplexity[i]),
+                    "distinct_2": float(self.distinct[i]),
+                    "base_perplexity": float(self.perplexity[i]),
                 }
             )
         correlation = {
-            name: {"spearman": _or_none(r), "low": _or_none(low), "high": _or_none(high)}
+            name: {"spearman": float(r), "low": float(low), "high": float(high)}
             for name, (r, low, high) in zip(self.objectives, self.rank_correlation(), strict=True)
         }
-        return {"prompts": self.scores.shape[1], "rank_correlation": correlation, "rows": rows}
+        document = {"prompts": self.scores.shape[1], "rank_correlation": correlation, "rows": rows}
+        plain: dict[str, Any] = without_nan(document)
+        return plain
 
     def text(self) -> str:
         """A table for people, the base in its last row."""
@@ -127,10 +130,6 @@ class Followed:
         headers = [f"w ({', '.join(self.objectives)})", *self.objectives, *MEASURES]
         head = f"Do the texts follow? {self.scores.shape[1]} texts at each w, the same prompts and seeds."
         return f"{head}\n{table(headers, rows)}\nrank correlation of w and score: {told}"
-
-
-def _or_none(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
 
 
 def follow(

@@ -24,7 +24,7 @@ import numpy as np
 
 from hyperdpo import figures
 from hyperdpo.errors import ConfigError, nearest
-from hyperdpo.files import write_atomic, write_json
+from hyperdpo.files import without_nan, write_atomic, write_json
 from hyperdpo.front import ParetoFront
 from hyperdpo.methods import MethodConfig
 from hyperdpo.paired import Sampled, Samples
@@ -86,14 +86,6 @@ class Row:
     runs: list[TextRun]
     fronts: list[ParetoFront]
     correlation: list[dict[str, Any]] = field(default_factory=list)
-
-
-def is_text_recipe(file: Path) -> bool:
-    """Whether a recipe is one of text; files that cannot be read are left to whoever reads them."""
-    try:
-        return tomllib.loads(file.read_text("utf-8")).get("kind") == "text"
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
-        return False
 
 
 def read_text_recipe(
@@ -356,11 +348,11 @@ def _write(
     images: bool,
 ) -> list[Path]:
     write_atomic(folder / "table.txt", text + "\n")
-    write_json(folder / "result.json", _plain(document))
+    write_json(folder / "result.json", without_nan(document))
     keys = ("label", "seeds", "hypervolume", "above_chance", "closeness", "iqr", "cpu_seconds", "models", "parameters")
     lines = [",".join(keys), *(",".join(str(row[key]) for key in keys) for row in document["rows"])]
     write_atomic(folder / "table.csv", "\n".join(lines) + "\n")
-    write_json(folder / "config.json", _plain({row.variant.label: row.runs[0].config for row in rows}))
+    write_json(folder / "config.json", without_nan({row.variant.label: row.runs[0].config for row in rows}))
     files = [folder / name for name in ("table.txt", "result.json", "table.csv", "config.json")]
     if len(document["objectives"]) == 2:
         drawn, problem = figures.save(front_plot(recipe, rows, chance), folder / "front", images=images)
@@ -380,13 +372,3 @@ def front_plot(recipe: TextRecipe, rows: Sequence[Row], chance: ParetoFront) -> 
     curves.append(figures.Curve("Base (chance)", chance.auxiliary, chance.main_mean, 0.0, kind="base"))
     names = [f"minus cross-entropy, {name}" for name in rows[0].fronts[0].objectives]
     return figures.front_figure(curves, (names[0], names[1]), "closeness to the base, nats", recipe.title)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value

@@ -19,7 +19,7 @@ from hyperdpo.errors import ConfigError
 from hyperdpo.files import user_cache
 from hyperdpo.losses import objective_losses
 from hyperdpo.methods import Member, MethodConfig, mean_margin_loss, members, mixing_weights, step_loss, trained_weights
-from hyperdpo.resuming import TRAINING, begin_folder, check_folder, read_part, write_part
+from hyperdpo.resuming import TRAINING, open_folder, read_part, write_part
 from hyperdpo.runs import versions, write_run
 from hyperdpo.text.data import Preferences
 from hyperdpo.text.evaluate import MAIN, evaluate_run
@@ -124,14 +124,9 @@ def train(
     config = config.resolve(len(preferences.objectives))
     accelerator = accelerator or make_accelerator(device)
     main_process = accelerator.is_main_process
-    wanted = plan(preferences, model, config)
-    check_folder(out, wanted, resume=resume, overwrite=overwrite)
-    accelerator.wait_for_everyone()
-    if main_process:
-        begin_folder(out, wanted, overwrite=overwrite)
-    accelerator.wait_for_everyone()
+    finished = open_folder(out, plan(preferences, model, config), accelerator, resume=resume, overwrite=overwrite)
     quiet = log if main_process else (lambda line: None)
-    if not (out / "manifest.json").exists():
+    if not finished:
         trainer = _Trainer(preferences, model, config, out / TRAINING, accelerator, quiet, tick)
         states, results = trainer.fit_members()
         if main_process:

@@ -9,8 +9,9 @@ import pytest
 
 from hyperdpo.cli import main
 from hyperdpo.errors import ConfigError
+from hyperdpo.rank.study.recipe import is_recipe
 from hyperdpo.text.data import write_lists
-from hyperdpo.text.study import is_text_recipe, read_text_recipe
+from hyperdpo.text.study import read_text_recipe
 from tests.text.conftest import toy_preferences
 
 RECIPE = """
@@ -68,7 +69,7 @@ def test_a_recipe_runs_resumes_and_prints(recipe: Path, tmp_path: Path, capsys: 
 def test_all_unknown_keys_are_listed_at_once(recipe: Path) -> None:
     text = recipe.read_text().replace("seeds = 2", "seedz = 2").replace('label = "DPO Soup"', 'lable = "x"')
     recipe.write_text(text)
-    assert is_text_recipe(recipe)
+    assert is_recipe(recipe, kind="text")
     with pytest.raises(ConfigError) as caught:
         read_text_recipe(recipe, "quick")
     assert len(caught.value.problems) == 3
@@ -77,7 +78,7 @@ def test_all_unknown_keys_are_listed_at_once(recipe: Path) -> None:
 
 def test_shipped_recipes_can_be_read() -> None:
     folder = Path(__file__).resolve().parents[2] / "recipes"
-    found = [file for file in folder.glob("*.toml") if is_text_recipe(file)]
+    found = [file for file in folder.glob("*.toml") if is_recipe(file, kind="text")]
     assert found
     for file in found:
         for size in ("quick", "full"):

@@ -176,7 +176,7 @@ def is_recipe(file: Path, *, kind: str | None = None) -> bool:
     try:
         document = tomllib.loads(file.read_text("utf-8"))
     except (OSError, ValueError):
-        return True  # reading it as a recipe will say what is wrong
+        return kind in (None, "rank")  # reading it as one will say what is wrong
     return "variant" in document and kind in (None, document.get("kind", "rank"))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from hyperdpo import figures
 from hyperdpo.errors import ConfigError, HyperDPOError
-from hyperdpo.files import write_atomic, write_json
+from hyperdpo.files import without_nan, write_atomic, write_json
 from hyperdpo.methods import EVERY_WEIGHT, members
 from hyperdpo.rank.data import check_task
 from hyperdpo.rank.study import report, tuning
@@ -260,8 +259,8 @@ def _write(
     """table.txt, table.csv, result.json, recipe.json and a figure for each case."""
     write_atomic(out / "table.txt", text + "\n")
     write_atomic(out / "table.csv", report.csv_text(found["rows"]))
-    write_json(out / "result.json", clean({**found, "versions": versions()}))
-    write_json(out / "recipe.json", clean(json.loads(json.dumps(report.resolved(recipe, tables), default=str))))
+    write_json(out / "result.json", without_nan({**found, "versions": versions()}))
+    write_json(out / "recipe.json", without_nan(json.loads(json.dumps(report.resolved(recipe, tables), default=str))))
     files = [out / name for name in ("table.txt", "table.csv", "result.json", "recipe.json")]
     sentence = None
     for name, figure in report.figures(recipe, tables).items():
@@ -270,12 +269,3 @@ def _write(
     if sentence:
         say(f"{recipe.name}: {sentence}")
     return files
-
-
-def clean(value: Any) -> Any:
-    """The same value with null for what JSON has no number for."""
-    if isinstance(value, Mapping):
-        return {k: clean(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [clean(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
