@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -246,32 +246,65 @@ def _quiet_first(curves: Sequence[Curve]) -> list[Curve]:
 
 
 def _curve_trace(curve: Curve, names: Sequence[str], i: int, j: int) -> dict[str, Any]:
-    front, style = curve.front, look(curve.front.method)
-    order, faded = plane_order(front.ndcg[:, [i, j]])
+    front = curve.front
+
+    def words(point: int, dominated: bool) -> str:
+        return point_words(curve, point, names, dominated=dominated)
+
+    meta, values = f"{front.method}|{front.name}", front.ndcg[:, [i, j]]
+    trace, _, _ = front_trace(values, look(front.method), meta, legend_words(curve), words, base=front.method == "base")
+    return {**trace, "opacity": curve_opacity(front.method)}
+
+
+def curve_opacity(method: str) -> float:
+    """Baselines are quieter than ours."""
+    return 1.0 if method in ("hyperdpo", "base") else 0.85
+
+
+def front_trace(
+    values: np.ndarray,
+    style: Look,
+    meta: str,
+    name: str,
+    words: Callable[[int, bool], str],
+    *,
+    base: bool,
+    better: np.ndarray | None = None,
+) -> tuple[dict[str, Any], list[int], list[int | None]]:
+    """A front in a plane: a line through the points nothing beats, the others faded beside it.
+
+    Args:
+        values: (p, 2) where the points are drawn.
+        words: the hover text of a point, and whether another beats it.
+        base: drawn with a heavier rim.
+        better: (p, 2) values of which more is better, where those drawn are not.
+
+    Returns the trace, the points on the line in order, and the points as drawn, None where the line has a gap.
+    """
+    order, faded = plane_order(values if better is None else better)
     steps: list[int | None] = list(order)
     for point in faded:  # a gap before each keeps the line from touching it
         steps += [None, point]
-    marker = {
-        "symbol": style.symbol,
-        "size": style.size,
-        "color": style.colour,
-        "opacity": [1.0 if s in order else FADED for s in steps],
-        "line": {"color": style.colour, "width": 3 if front.method == "base" else 1.5},
-    }
-    return {
+    trace = {
         "type": "scatter",
         "mode": "lines+markers" if len(order) > 1 else "markers",
-        "meta": f"{front.method}|{front.name}",
-        "name": legend_words(curve),
-        "x": [None if s is None else number(front.ndcg[s, i]) for s in steps],
-        "y": [None if s is None else number(front.ndcg[s, j]) for s in steps],
-        "text": ["" if s is None else point_words(curve, s, names, dominated=s not in order) for s in steps],
+        "meta": meta,
+        "name": name,
+        "x": [None if s is None else number(values[s, 0]) for s in steps],
+        "y": [None if s is None else number(values[s, 1]) for s in steps],
+        "text": ["" if s is None else words(s, s not in order) for s in steps],
         "hovertemplate": "%{text}<extra></extra>",
         "line": {"color": style.colour, "dash": style.dash, "width": style.width},
-        "marker": marker,
-        "opacity": 1.0 if front.method in ("hyperdpo", "base") else 0.85,
+        "marker": {
+            "symbol": style.symbol,
+            "size": style.size,
+            "color": style.colour,
+            "opacity": [1.0 if s in order else FADED for s in steps],
+            "line": {"color": style.colour, "width": 3 if base else 1.5},
+        },
         "connectgaps": False,
     }
+    return trace, order, steps
 
 
 def plane_order(values: np.ndarray) -> tuple[list[int], list[int]]:
@@ -299,7 +332,7 @@ def point_words(curve: Curve, point: int, names: Sequence[str], *, dominated: bo
     front = curve.front
     lines = [f"<b>{safe(front.name)}</b>"]
     if front.weights.shape[1]:
-        lines.append(_weights_words(front.objectives, front.weights[point]))
+        lines.append(weights_words(front.objectives, front.weights[point]))
     if front.method not in ("base", "oracle-unconstrained"):
         lines.append(f"c = {front.scale:g}")
     lines += _metric_lines(names, front.ndcg[point], front.k)
@@ -318,13 +351,14 @@ def _metric_lines(names: Sequence[str], values: np.ndarray, k: int) -> list[str]
     return [f"NDCG@{k}:", *("  ".join(shown[s : s + 2]) for s in range(0, len(shown), 2))]
 
 
-def _weights_words(objectives: Sequence[str], weights: Sequence[float] | np.ndarray) -> str:
+def weights_words(objectives: Sequence[str], weights: Sequence[float] | np.ndarray) -> str:
+    """The weights in percent, those above a half only."""
     parts = [f"{safe(n, 24)} {100 * w:.0f} %" for n, w in zip(objectives, weights, strict=True) if w >= 0.005]
     return "w: " + (", ".join(parts) or "none")
 
 
 def _reading_words(title: str, reading: Reading, names: Sequence[str]) -> str:
-    lines = [f"<b>{title}</b>", _weights_words(names[1:], reading.weights), f"c = {reading.choice.scale:g}"]
+    lines = [f"<b>{title}</b>", weights_words(names[1:], reading.weights), f"c = {reading.choice.scale:g}"]
     lines += _metric_lines(names, reading.ndcg, reading.k)
     if reading.cross_entropy is not None:
         lines.append("cross-entropy " + ", ".join(f"{v:.3f}" for v in reading.cross_entropy))
@@ -332,22 +366,27 @@ def _reading_words(title: str, reading: Reading, names: Sequence[str]) -> str:
 
 
 def _live_trace(live: Reading, names: Sequence[str], i: int, j: int) -> dict[str, Any]:
+    change = None if live.change is None else (live.change[i], live.change[j])
+    return live_trace(live.ndcg[i], live.ndcg[j], _reading_words("You are here", live, names), change)
+
+
+def live_trace(x: float, y: float, text: str, change: tuple[Any, Any] | None) -> dict[str, Any]:
+    """The point the sliders stand at, with the 95 % interval of its `change` from the base on each axis as a cross."""
     colour = LOOKS["hyperdpo"].colour
     trace: dict[str, Any] = {
         "type": "scatter",
         "mode": "markers",
         "meta": "live",
         "name": "you are here",
-        "x": [number(live.ndcg[i])],
-        "y": [number(live.ndcg[j])],
-        "text": [_reading_words("You are here", live, names)],
+        "x": [number(x)],
+        "y": [number(y)],
+        "text": [text],
         "hovertemplate": "%{text}<extra></extra>",
         "marker": {"symbol": "circle", "size": 17, "color": colour, "line": {"color": LIVE_RING, "width": 3}},
         "cliponaxis": False,
     }
-    if live.change is not None:
-        trace["error_x"] = _cross(live.change[i], colour)
-        trace["error_y"] = _cross(live.change[j], colour)
+    if change is not None:
+        trace["error_x"], trace["error_y"] = (_cross(c, colour) for c in change)
     return trace
 
 
@@ -390,7 +429,7 @@ def _edge_trace(
     title = f"<b>{safe(names[i])} and {safe(names[j])} only</b>"
     k = live.k if live else 10
     texts = [
-        "<br>".join([title, _weights_words(names[1:], w), *_metric_lines(names, v, k)])
+        "<br>".join([title, weights_words(names[1:], w), *_metric_lines(names, v, k)])
         for w, v in zip(weights, values, strict=True)
     ]  # fmt: skip
     return {

@@ -12,7 +12,6 @@ import numpy as np
 from dashboard import words
 from dashboard.charts import (
     CLEAR,
-    FADED,
     GRID,
     LOOKS,
     NEUTRAL,
@@ -23,11 +22,11 @@ from dashboard.charts import (
     axis,
     faint,
     frame,
+    front_trace,
     look,
     number,
     padded,
     plane_layout,
-    plane_order,
     point_words,
     safe,
 )
@@ -96,33 +95,13 @@ def overlay_figure(
 
 def _front_trace(entrant: Entrant, names: Sequence[str], i: int, j: int, judged: Judged | None) -> dict[str, Any]:
     front, style = entrant.front, entrant_look(entrant)
-    order, faded = plane_order(front.ndcg[:, [i, j]])
-    steps: list[int | None] = list(order)
-    for point in faded:  # a gap before each keeps the line from touching it
-        steps += [None, point]
     curve = Curve(front)
-    trace: dict[str, Any] = {
-        "type": "scatter",
-        "mode": "lines+markers" if len(order) > 1 else "markers",
-        "meta": f"front|{entrant.key}",
-        "name": legend_name(entrant),
-        "x": [None if s is None else number(front.ndcg[s, i]) for s in steps],
-        "y": [None if s is None else number(front.ndcg[s, j]) for s in steps],
-        "text": [
-            "" if s is None else _with_interval(point_words(curve, s, names, dominated=s not in order), judged, s, i, j)
-            for s in steps
-        ],
-        "hovertemplate": "%{text}<extra></extra>",
-        "line": {"color": style.colour, "dash": style.dash, "width": style.width},
-        "marker": {
-            "symbol": style.symbol,
-            "size": style.size,
-            "color": style.colour,
-            "opacity": [1.0 if s in order else FADED for s in steps],
-            "line": {"color": style.colour, "width": 3 if front.method == "base" else 1.5},
-        },
-        "connectgaps": False,
-    }
+
+    def told(point: int, dominated: bool) -> str:
+        return _with_interval(point_words(curve, point, names, dominated=dominated), judged, point, i, j)
+
+    values, meta = front.ndcg[:, [i, j]], f"front|{entrant.key}"
+    trace, order, steps = front_trace(values, style, meta, legend_name(entrant), told, base=front.method == "base")
     if judged is not None:
         for name, column in (("error_x", i), ("error_y", j)):
             trace[name] = _errors(front.ndcg[:, column], judged.low[:, column], judged.high[:, column], order, steps)

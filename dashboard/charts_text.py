@@ -10,21 +10,22 @@ import numpy as np
 
 from dashboard.charts import (
     CLEAR,
-    FADED,
-    LIVE_RING,
     LOOKS,
     NEUTRAL,
     NOTHING,
     Figure,
     axis,
+    curve_opacity,
     frame,
+    front_trace,
     legend_words,
+    live_trace,
     look,
     number,
     objective_colour,
     padded,
-    plane_order,
     safe,
+    weights_words,
 )
 from dashboard.readings import Curve, TextReading
 
@@ -72,34 +73,16 @@ def entropy_ranges(curves: Sequence[Curve]) -> np.ndarray:
 
 
 def _curve_trace(curve: Curve, i: int, j: int) -> dict[str, Any]:
-    front, style = curve.front, look(curve.front.method)
+    front = curve.front
     assert front.cross_entropy is not None
-    values = front.cross_entropy[:, [i, j]]
-    order, faded = plane_order(-values)
-    steps: list[int | None] = list(order)
-    for point in faded:  # a gap before each keeps the line from touching it
-        steps += [None, point]
-    chance = front.method == "base"
-    return {
-        "type": "scatter",
-        "mode": "lines+markers" if len(order) > 1 else "markers",
-        "meta": f"{front.method}|{front.name}",
-        "name": "base model: chance" if chance else legend_words(curve),
-        "x": [None if s is None else number(values[s, 0]) for s in steps],
-        "y": [None if s is None else number(values[s, 1]) for s in steps],
-        "text": ["" if s is None else _point_words(curve, s, dominated=s not in order) for s in steps],
-        "hovertemplate": "%{text}<extra></extra>",
-        "line": {"color": style.colour, "dash": style.dash, "width": style.width},
-        "marker": {
-            "symbol": style.symbol,
-            "size": style.size,
-            "color": style.colour,
-            "opacity": [1.0 if s in order else FADED for s in steps],
-            "line": {"color": style.colour, "width": 3 if chance else 1.5},
-        },
-        "opacity": 1.0 if front.method in ("hyperdpo", "base") else 0.85,
-        "connectgaps": False,
-    }
+    values, chance = front.cross_entropy[:, [i, j]], front.method == "base"
+
+    def words(point: int, dominated: bool) -> str:
+        return _point_words(curve, point, dominated=dominated)
+
+    meta, name = f"{front.method}|{front.name}", "base model: chance" if chance else legend_words(curve)
+    trace, _, _ = front_trace(values, look(front.method), meta, name, words, base=chance, better=-values)
+    return {**trace, "opacity": curve_opacity(front.method)}
 
 
 def _point_words(curve: Curve, point: int, *, dominated: bool) -> str:
@@ -108,7 +91,7 @@ def _point_words(curve: Curve, point: int, *, dominated: bool) -> str:
     if front.method == "base":
         lines.append("the untouched model: it knows nothing of the preferences")
     else:
-        lines += [_weights_words(front.objectives, front.weights[point]), f"c = {front.scale:g}"]
+        lines += [weights_words(front.objectives, front.weights[point]), f"c = {front.scale:g}"]
     assert front.cross_entropy is not None
     lines += _entropy_lines(front.objectives, front.cross_entropy[point])
     if dominated:
@@ -120,46 +103,11 @@ def _entropy_lines(names: Sequence[str], values: Sequence[float] | np.ndarray) -
     return ["cross-entropy, nats:", ", ".join(f"{safe(n, 24)} {v:.4f}" for n, v in zip(names, values, strict=True))]
 
 
-def _weights_words(names: Sequence[str], weights: Sequence[float] | np.ndarray) -> str:
-    parts = [f"{safe(n, 24)} {100 * w:.0f} %" for n, w in zip(names, weights, strict=True) if w >= 0.005]
-    return "w: " + (", ".join(parts) or "none")
-
-
 def _live_trace(live: TextReading, names: Sequence[str], i: int, j: int) -> dict[str, Any]:
-    colour = LOOKS["hyperdpo"].colour
-    lines = ["<b>You are here</b>", _weights_words(names, live.weights), f"c = {live.choice.scale:g}"]
+    lines = ["<b>You are here</b>", weights_words(names, live.weights), f"c = {live.choice.scale:g}"]
     lines += _entropy_lines(names, live.values)
     lines.append(f"on {live.lists:,} of {live.total:,} test lists")
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "meta": "live",
-        "name": "you are here",
-        "x": [number(live.values[i])],
-        "y": [number(live.values[j])],
-        "text": ["<br>".join(lines)],
-        "hovertemplate": "%{text}<extra></extra>",
-        "marker": {"symbol": "circle", "size": 17, "color": colour, "line": {"color": LIVE_RING, "width": 3}},
-        "cliponaxis": False,
-        "error_x": _cross(live, i, colour),
-        "error_y": _cross(live, j, colour),
-    }
-
-
-def _cross(live: TextReading, i: int, colour: str) -> dict[str, Any]:
-    """The 95 % interval of the change from chance, about the live point."""
-    change = live.change[i]
-    if not math.isfinite(change.mean):
-        return {"visible": False}
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": [change.high - change.mean],
-        "arrayminus": [change.mean - change.low],
-        "color": colour,
-        "thickness": 1.2,
-        "width": 0,
-    }
+    return live_trace(live.values[i], live.values[j], "<br>".join(lines), (live.change[i], live.change[j]))
 
 
 def strip_figure(
@@ -181,7 +129,7 @@ def strip_figure(
     if not shown:
         return {"data": [NOTHING], "layout": {**frame(), "xaxis": axis(" "), "yaxis": axis(" ")}}
     at = [f"{i + 1}" for i in range(len(values))]
-    hover = [_weights_words(names, w) for w in weights]
+    hover = [weights_words(names, w) for w in weights]
     data: list[dict[str, Any]] = []
     layout: dict[str, Any] = {**frame(), "height": 60 + ROW_HEIGHT * len(shown), "hovermode": "closest"}
     layout |= {"showlegend": False, "dragmode": False}

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.stats import rankdata  # type: ignore[import-untyped]
-from torch import Tensor
 
 from hyperdpo.errors import ConfigError
 from hyperdpo.files import without_nan
@@ -27,7 +26,7 @@ from hyperdpo.text.generate import Row, Sampling, generate, prompt_ids
 from hyperdpo.text.run import TextRun
 from hyperdpo.text.sample import ROWS
 from hyperdpo.text.scorers import Scorer, find_scorer
-from hyperdpo.text.tokens import Tokens, encode_response, pad_token
+from hyperdpo.text.tokens import encode_response, pad_token, pad_tokens
 from hyperdpo.weights import grid
 
 SAMPLING = Sampling(max_new_tokens=48, temperature=1.0, top_p=0.95)
@@ -217,20 +216,13 @@ def base_nats(run: TextRun, prompts: Sequence[Prompt], texts: Sequence[str]) -> 
     for start in range(0, len(texts), ROWS):
         pairs = []
         for prompt, text in zip(prompts[start : start + ROWS], texts[start : start + ROWS], strict=True):
-            before = list(prompt_ids(run.tokenizer, prompt, run.tokens, None))
-            after = encode_response(run.tokenizer, prompt, text, run.tokens)[0].tolist() if text else []
-            pairs.append((before, after))
-        longest = max(len(a) + len(b) for a, b in pairs)
-        ids = torch.full((len(pairs), 1, longest), pad)
-        attention, scored = torch.zeros_like(ids, dtype=torch.bool), torch.zeros_like(ids, dtype=torch.bool)
-        for i, (front, text_ids) in enumerate(pairs):
-            stop = len(front) + len(text_ids)
-            ids[i, 0, :stop] = torch.tensor(front + text_ids)
-            attention[i, 0, :stop] = True
-            scored[i, 0, len(front) : stop] = True
-        tokens = Tokens(*(x.to(run.model.device) for x in (ids, attention, scored)))
-        nll: Tensor = -run.model.base_scores(tokens, torch.ones(len(pairs), 1, dtype=torch.bool, device=ids.device))
-        found += [[float(v), len(after)] for v, (_, after) in zip(nll[:, 0], pairs, strict=True)]
+            before = np.array(prompt_ids(run.tokenizer, prompt, run.tokens, None))
+            after = encode_response(run.tokenizer, prompt, text, run.tokens)[0] if text else before[:0]
+            pairs.append((before, [after]))
+        longest = max(len(before) + len(after) for before, [after] in pairs)
+        tokens = pad_tokens(pairs, pad, 1, longest, device=run.model.device)
+        nll = -run.model.base_scores(tokens, torch.ones(len(pairs), 1, dtype=torch.bool, device=run.model.device))
+        found += [[float(v), len(after)] for v, (_, [after]) in zip(nll[:, 0], pairs, strict=True)]
     return np.array(found)
 
 

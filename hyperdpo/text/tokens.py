@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -105,7 +106,7 @@ class TokenLists:
     def __len__(self) -> int:
         return len(self.prompts)
 
-    @property
+    @cached_property
     def sizes(self) -> Ids:
         """Responses of each list."""
         return np.array([len(r) for r in self.responses], dtype=np.int64)
@@ -311,6 +312,23 @@ def _front(tokenizer: PreTrainedTokenizerBase, config: TokenConfig) -> list[int]
     return whole[: next(starts, 0)]
 
 
+def pad_tokens(
+    pairs: Sequence[tuple[Ids, Sequence[Ids]]], pad: int, n: int, t: int, *, device: torch.device | str = "cpu"
+) -> Tokens:
+    """Prompts and the responses to each as (b, n, t), each prompt before each of its responses."""
+    ids = np.full((len(pairs), n, t), pad, dtype=np.int64)
+    attention, scored = np.zeros(ids.shape, dtype=bool), np.zeros(ids.shape, dtype=bool)
+    attention[..., 0] = True
+    for row, (prompt, responses) in enumerate(pairs):
+        for item, response in enumerate(responses):
+            stop = len(prompt) + len(response)
+            ids[row, item, : len(prompt)] = prompt
+            ids[row, item, len(prompt) : stop] = response
+            attention[row, item, :stop] = True
+            scored[row, item, len(prompt) : stop] = True
+    return Tokens(*(torch.from_numpy(a).to(device) for a in (ids, attention, scored)))
+
+
 @dataclass
 class TextBatch:
     """b padded lists of n sequences of t tokens; see methods.ListwiseBatch.
@@ -422,18 +440,8 @@ class TextBatches:
         """The lists numbered `index`, padded to the longest of them."""
         sizes, b = self.lists.sizes[index], len(index)
         n, t, m = int(sizes.max()), int(self._lengths[index].max()), len(self.objectives)
-        ids = np.full((b, n, t), self.lists.pad, dtype=np.int64)
-        attention, scored = np.zeros((b, n, t), dtype=bool), np.zeros((b, n, t), dtype=bool)
-        attention[..., 0] = True
-        for row, i in enumerate(index):
-            prompt = self.lists.prompts[i]
-            for item, response in enumerate(self.lists.responses[i]):
-                stop = len(prompt) + len(response)
-                ids[row, item, : len(prompt)] = prompt
-                ids[row, item, len(prompt) : stop] = response
-                attention[row, item, :stop] = True
-                scored[row, item, len(prompt) : stop] = True
-        tokens = Tokens(*(torch.from_numpy(a).to(self.device) for a in (ids, attention, scored)))
+        pairs = [(self.lists.prompts[i], self.lists.responses[i]) for i in index]
+        tokens = pad_tokens(pairs, self.lists.pad, n, t, device=self.device)
         return TextBatch(
             tokens,
             torch.from_numpy(np.arange(n) < sizes[:, None]).to(self.device),
