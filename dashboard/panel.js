@@ -50,7 +50,7 @@ class Panel {
   constructor(root) {
     this.root = root;
     this.sent = this.seq = 0;
-    this.waiting = false;
+    this.waiting = this.asked = false;
   }
 
   take(data, setStateValue, setTriggerValue) {
@@ -68,7 +68,7 @@ class Panel {
     }
     if (rebuild) this.build();
     if (data.ack >= this.sent) {
-      this.waiting = false;
+      this.waiting = this.asked = false;
       if (this.seq > this.sent) this.send();
     }
     this.draw();
@@ -213,9 +213,22 @@ class Panel {
     this.sent = this.seq;
     this.sentAt = Date.now();
     this.waiting = true;
+    clearTimeout(this.overdue);
+    this.overdue = setTimeout(() => this.again(), ANSWER_MS);
     this.setStateValue("moved", {
       percent: this.percent, scale: this.scale, locked: this.locked, seq: this.seq, epoch: this.data.epoch,
     });
+  }
+
+  // An answer can get lost where other parts of the page ask Python at the same time: a move made since must not wait for
+  // it, and the last move is told once more, but not over and over to a server that is merely slow.
+  again() {
+    if (!this.waiting || (this.seq === this.sent && this.asked)) return;
+    if (this.seq === this.sent) {
+      this.asked = true;
+      this.seq += 1;
+    }
+    this.send();
   }
 
   trigger(what) {
