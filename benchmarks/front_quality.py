@@ -28,10 +28,10 @@ import torch
 from common import machine
 
 from hyperdpo.front import hypervolume
-from hyperdpo.methods import METHODS, MethodConfig
+from hyperdpo.methods import METHOD_NAMES, METHODS, MethodConfig
 from hyperdpo.rank.data import RankData, convert, open_data
 from hyperdpo.rank.demo import make_demo
-from hyperdpo.rank.evaluate import METHOD_NAMES, run_residuals
+from hyperdpo.rank.evaluate import run_residuals
 from hyperdpo.rank.live import front_ndcg
 from hyperdpo.rank.run import RankRun
 from hyperdpo.rank.train import DEFAULT_NET, RankConfig, train

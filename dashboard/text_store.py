@@ -139,10 +139,9 @@ class TextLive:
             return weights, ""
         import torch
 
-        distance = (trained - torch.tensor(weights)).abs().amax(1)
-        i = int(distance.argmin())
+        i, same = self.run.nearest(torch.tensor(weights))
         near = tuple(float(v) for v in trained[i])
-        if float(distance[i]) <= 1e-3:
+        if same:
             return near, ""
         return near, (
             f"This run has {len(trained)} models, one per weight, and none for these sliders: shown is the nearest, "

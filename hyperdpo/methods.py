@@ -21,6 +21,15 @@ from hyperdpo.weights import DEFAULT_POINTS, draw_beta, draw_weights, grid
 
 MethodName = Literal["hyperdpo", "dpo-ls", "dpo-soup", "mo-dpo", "hypernetwork", "lambdamart", "label-aggregation"]
 METHODS: tuple[str, ...] = get_args(MethodName)
+METHOD_NAMES = {  # what people read
+    "hyperdpo": "HyperDPO",
+    "dpo-ls": "DPO-LS",
+    "dpo-soup": "DPO Soup",
+    "mo-dpo": "MO-DPO",
+    "hypernetwork": "Pareto hypernetwork",
+    "lambdamart": "LambdaMART, weighted labels",
+    "label-aggregation": "LambdaMART, drawn labels",
+}
 TREES = ("lambdamart", "label-aggregation")  # LightGBM models rather than networks
 CONDITIONED = ("hyperdpo", "hypernetwork")  # one network that takes w
 EVERY_WEIGHT = (*CONDITIONED, "dpo-soup")  # answers any w, and not only those it was trained for

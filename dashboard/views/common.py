@@ -1,17 +1,164 @@
-"""What several views share: choices that outlive their widgets, and taking charts and tables away."""
+"""What several views share: errors as sentences, which run is asked for, notes, the device, choices that outlive their
+widgets, and taking charts and tables away.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import streamlit as st
+from plotly.basedatatypes import BaseFigure
 
-from dashboard import export
+from dashboard import export, store, words
 from dashboard.charts import Figure
-from dashboard.state import Key
-from dashboard.views.explore import friendly
+from dashboard.state import Key, quoted
+from dashboard.store import Prepared, RunEntry, Saved
+from hyperdpo.errors import HyperDPOError
+
+PLOT_CONFIG = {
+    "displaylogo": False,
+    "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
+    "toImageButtonOptions": {"format": "png", "scale": 2, "filename": "hyperdpo"},
+    "responsive": True,
+}
+
+
+class Ready(BaseFigure):  # type: ignore[misc]
+    """A figure that is known to be right: plotly need not copy and validate it at every move of a slider."""
+
+    def __init__(self, figure: Figure) -> None:
+        # Not the parent's: it validates. Streamlit asks for nothing but `to_dict`; the template carries its theme.
+        self.__dict__["_plain"] = {**figure, "layout": {"template": _template(), **figure["layout"]}}
+
+    def to_dict(self) -> dict[str, Any]:
+        plain: dict[str, Any] = self.__dict__["_plain"]
+        return plain
+
+
+@cache
+def _template() -> dict[str, Any]:
+    import plotly.io
+
+    template: dict[str, Any] = plotly.io.templates[plotly.io.templates.default].to_plotly_json()
+    return template
+
+
+@contextmanager
+def friendly() -> Iterator[None]:
+    """Errors as sentences, never as a trace; what was not foreseen is logged in the terminal."""
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, HyperDPOError):
+            logging.getLogger(__name__).exception("the dashboard stumbled")
+        for line in words.friendly(error):
+            st.error(plain_markdown(line))
+
+
+def plain_markdown(text: str) -> str:
+    """Text that markdown and HTML leave alone."""
+    for sign in "\\`*_{}[]<>#|$~:":
+        text = text.replace(sign, "\\" + sign)
+    return text
+
+
+def asked_first(entries: Sequence[RunEntry], asked: str | None, what: str) -> tuple[list[RunEntry], list[str]]:
+    """The runs in the order they are tried, the one asked for by name or path first, and a note where there is none."""
+    if not asked:
+        return list(entries), []
+    named = next((e for e in entries if e.label == asked), None)
+    if named is None and ("/" in asked or "\\" in asked or Path(asked).exists()):
+        named = store.entry_at(asked)
+    if named is None:
+        return list(entries), [f"There is no {what} called {quoted(asked)} here."]
+    return [named, *[e for e in entries if e.path != named.path]], []
+
+
+def asked_run(kept_in: Key, url_in: Key) -> str | None:
+    """The run that the URL names, where the URL has just been opened or gone back to; else the session's.
+
+    `kept_in` and `url_in` are where a view keeps its run and the address it wrote.
+    """
+    url = st.query_params.to_dict()
+    if url and url != st.session_state.get(url_in) and "run" in url:
+        return url["run"]
+    kept = st.session_state.get(kept_in)
+    return kept if isinstance(kept, str) else None
+
+
+def default_axes(saved: Saved) -> tuple[str, str]:
+    """x and y to begin with: the pair of objectives that the run's own front trades against each other most."""
+    names = saved.objectives
+    if len(names) < 2:
+        return saved.main, names[0]
+    own = saved.own
+    if own is None or len(own.ndcg) < 3 or np.isnan(own.ndcg).any():
+        return names[1], names[0]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        spread = np.ptp(own.auxiliary, axis=0)
+        pull = np.nan_to_num(-np.corrcoef(own.auxiliary.T), nan=0.0) + 1
+    value = [(float(spread[i] * spread[j] * pull[i, j]), i, j) for i in range(len(names)) for j in range(i)]
+    _, i, j = max(value)
+    return names[i], names[j]
+
+
+def add_note(*sentences: str) -> None:
+    """Sentences that stand above the page until they are dismissed."""
+    if sentences:
+        kept = st.session_state.setdefault(Key.NOTES, [])
+        kept += [s for s in sentences if s not in kept]
+
+
+def show_notes(place: Any) -> None:
+    """The notes in a container, until they are dismissed."""
+    notes = st.session_state.get(Key.NOTES, [])
+    if not notes:
+        return
+    with place:
+        st.info(plain_markdown("  \n".join(notes)))
+        st.button("Dismiss", type="tertiary", on_click=lambda: st.session_state.pop(Key.NOTES, None))
+
+
+def write_address(wanted: dict[str, str], url_in: Key) -> None:
+    """Put the state into the browser's address, and remember that it is ours."""
+    if st.query_params.to_dict() != wanted:
+        st.query_params.from_dict(wanted)
+    st.session_state[url_in] = wanted
+
+
+def chosen_device() -> str:
+    """The device asked for; `auto` until someone chooses, so that the first paint need not ask PyTorch."""
+    return str(st.session_state.get(Key.DEVICE, "auto"))
+
+
+def device_box(job: Prepared[Any]) -> None:
+    """Which device computes, how much memory it has, and the choice of another."""
+    if job.live is None:
+        return
+    live, found = job.live, store.devices()
+    with st.popover(f"Computed on {'the CPU' if live.device == 'cpu' else live.device}", type="tertiary"):
+        st.session_state["device.box"] = live.device if live.device in found else "cpu"
+
+        def changed() -> None:
+            st.session_state[Key.DEVICE] = st.session_state["device.box"]
+
+        st.selectbox(
+            "Device", list(found), key="device.box", format_func=lambda d: f"{d}: {found[d]}", on_change=changed
+        )
+        free = store.cuda_line(live.device)
+        if free:
+            st.caption(free)
+        if len(found) == 1:
+            st.caption("No GPU was found that PyTorch can use here.")
+    if live.note:
+        st.caption(plain_markdown(live.note))
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,17 +17,20 @@ from dashboard.blocks_compare import comparison_table
 from dashboard.readings import Curve, Entrant, Judged
 from dashboard.state import Comparing, Key, quoted, read_comparing, write_comparing
 from dashboard.store import Job, Saved
-from dashboard.views.common import Take, address, chosen, downloads, many
-from dashboard.views.explore import (
+from dashboard.views.common import (
     PLOT_CONFIG,
-    QUICK_SECONDS,
     Ready,
-    _device,
-    _nothing_here,
-    _plain_markdown,
+    Take,
+    address,
+    chosen,
+    chosen_device,
     default_axes,
+    downloads,
     friendly,
+    many,
+    plain_markdown,
 )
+from dashboard.views.explore import QUICK_SECONDS, _nothing_here
 from hyperdpo.comparison import Contribution, Stretches
 from hyperdpo.errors import HyperDPOError
 
@@ -49,7 +52,7 @@ def render() -> None:
         entrants, refused = comparing.admit(runs)
         if not entrants:
             for line in refused:
-                st.warning(_plain_markdown(line))
+                st.warning(plain_markdown(line))
             return
         shown, foreign = settle(replace(shown, runs=shown.runs or (runs[0].entry.label,)), runs, entrants)
         _keep(shown)
@@ -243,9 +246,9 @@ def _page(what: Comparison, labels: Sequence[str], notes: Sequence[str], refused
         st.html('<p class="hx-brand">HyperDPO Explorer</p>')
         _controls(what, labels)
     for line in notes:
-        st.info(_plain_markdown(line))
+        st.info(plain_markdown(line))
     for line in refused:
-        st.warning(_plain_markdown(line))
+        st.warning(plain_markdown(line))
     answer = st.container(key="answer")
     with st.container(key="comparetools"):
         surface = _tools(what)
@@ -456,7 +459,7 @@ def _surface(what: Comparison) -> _Surface | None:
 def _lattice(run: Saved, k: int) -> tuple[tuple[np.ndarray, np.ndarray] | None, str]:
     """The model measured all over the simplex, or why only the saved points can be shown."""
     path = st.session_state.get(Key.DATA, {}).get(run.entry.label)
-    job = store.live(run, path, _device())
+    job = store.live(run, path, chosen_device())
     job.begin()
     job.wait(QUICK_SECONDS)
     if job.live is not None:

@@ -2,55 +2,39 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import numpy as np
 import streamlit as st
-from plotly.basedatatypes import BaseFigure
 
 from dashboard import blocks, charts, export, panel, point, store, ticker, words
 from dashboard.readings import Curve, Reading
-from dashboard.state import K_CHOICES, Key, Wanted, equal_choice, quoted, read_url, write_url
-from dashboard.store import Job, LiveRun, Prepared, RunEntry, Saved
+from dashboard.state import K_CHOICES, Key, Wanted, equal_choice, read_url, write_url
+from dashboard.store import Job, LiveRun, RunEntry, Saved
+from dashboard.views.common import (
+    PLOT_CONFIG,
+    Ready,
+    add_note,
+    asked_first,
+    asked_run,
+    chosen_device,
+    default_axes,
+    device_box,
+    friendly,
+    plain_markdown,
+    show_notes,
+    write_address,
+)
 from hyperdpo.errors import HyperDPOError
 
 QUICK_SECONDS = 0.15  # what a run may take to get ready before the saved chart is shown first
 POLL_SECONDS, HEAD_START_SECONDS = 0.4, 5.0
-PLOT_CONFIG = {
-    "displaylogo": False,
-    "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
-    "toImageButtonOptions": {"format": "png", "scale": 2, "filename": "hyperdpo"},
-    "responsive": True,
-}
-
-
-class Ready(BaseFigure):  # type: ignore[misc]
-    """A figure that is known to be right: plotly need not copy and validate it at every move of a slider."""
-
-    def __init__(self, figure: charts.Figure) -> None:
-        # Not the parent's: it validates. Streamlit asks for nothing but `to_dict`; the template carries its theme.
-        self.__dict__["_plain"] = {**figure, "layout": {"template": _template(), **figure["layout"]}}
-
-    def to_dict(self) -> dict[str, Any]:
-        plain: dict[str, Any] = self.__dict__["_plain"]
-        return plain
-
-
-@cache
-def _template() -> dict[str, Any]:
-    import plotly.io
-
-    template: dict[str, Any] = plotly.io.templates[plotly.io.templates.default].to_plotly_json()
-    return template
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,13 +69,13 @@ def render() -> None:
             frame.live.empty()
             return
         _take_url(saved)
-        _show_notes(frame)
-        job = store.live(saved, st.session_state.get(Key.DATA, {}).get(saved.entry.label), _device())
+        show_notes(frame.notes)
+        job = store.live(saved, st.session_state.get(Key.DATA, {}).get(saved.entry.label), chosen_device())
         if "torch" in sys.modules:  # else the first chart comes before the second that loading PyTorch takes
             job.begin()
             job.wait(QUICK_SECONDS)
         _page(saved, job, frame)
-        _write_url(saved)
+        write_address(_url(), Key.URL)
 
 
 def _frame() -> Frame:
@@ -106,18 +90,6 @@ def _frame() -> Frame:
     return Frame(sidebar, machine, notes, toolbar, live, sample, data)
 
 
-@contextmanager
-def friendly() -> Iterator[None]:
-    """Errors as sentences, never as a trace; what was not foreseen is logged in the terminal."""
-    try:
-        yield
-    except Exception as error:
-        if not isinstance(error, HyperDPOError):
-            logging.getLogger(__name__).exception("the dashboard stumbled")
-        for line in words.friendly(error):
-            st.error(_plain_markdown(line))
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Which run, and what the URL wants
 
@@ -125,17 +97,8 @@ def friendly() -> Iterator[None]:
 def _open_run() -> Saved | None:
     """The run of the session or the URL; a sentence and the first run that opens, where it cannot be had."""
     entries = store.list_runs()
-    asked = _asked_label()
-    notes: list[str] = []
-    order = list(entries)
-    if asked:
-        named = next((e for e in entries if e.label == asked), None)
-        if named is None and ("/" in asked or "\\" in asked or Path(asked).exists()):
-            named = store.entry_at(asked)
-        if named is None:
-            notes.append(f"There is no run called {quoted(asked)} here.")
-        else:
-            order = [named, *[e for e in entries if e.path != named.path]]
+    asked = asked_run(Key.RUN, Key.URL)
+    order, notes = asked_first(entries, asked, "run")
     for entry in order:
         try:
             saved = store.saved(entry)
@@ -144,21 +107,12 @@ def _open_run() -> Saved | None:
                 notes += str(error).splitlines()
             continue
         if notes:
-            _note(*notes, f"Shown instead: {entry.label}.")
+            add_note(*notes, f"Shown instead: {entry.label}.")
         if st.session_state.get(Key.RUN) != entry.label:
             _switch(saved)
         return saved
     _nothing_here(notes)
     return None
-
-
-def _asked_label() -> str | None:
-    """The run that the URL names, where the URL has just been opened or gone back to; else the session's."""
-    url = st.query_params.to_dict()
-    if url and url != st.session_state.get(Key.URL) and "run" in url:
-        return url["run"]
-    kept = st.session_state.get(Key.RUN)
-    return kept if isinstance(kept, str) else None
 
 
 def _switch(saved: Saved) -> None:
@@ -169,22 +123,6 @@ def _switch(saved: Saved) -> None:
     s[Key.X], s[Key.Y] = default_axes(saved)
     s[Key.K] = saved.k
     s[Key.QUERY] = 0
-
-
-def default_axes(saved: Saved) -> tuple[str, str]:
-    """x and y to begin with: the pair of objectives that the run's own front trades against each other most."""
-    names = saved.objectives
-    if len(names) < 2:
-        return saved.main, names[0]
-    own = saved.own
-    if own is None or len(own.ndcg) < 3 or np.isnan(own.ndcg).any():
-        return names[1], names[0]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        spread = np.ptp(own.auxiliary, axis=0)
-        pull = np.nan_to_num(-np.corrcoef(own.auxiliary.T), nan=0.0) + 1
-    value = [(float(spread[i] * spread[j] * pull[i, j]), i, j) for i in range(len(names)) for j in range(i)]
-    _, i, j = max(value)
-    return names[i], names[j]
 
 
 def _take_url(saved: Saved) -> None:
@@ -204,7 +142,7 @@ def adopt(wanted: Wanted, saved: Saved) -> None:
     s[Key.X], s[Key.Y] = wanted.x or s[Key.X], wanted.y or s[Key.Y]
     s[Key.K] = wanted.k or s[Key.K]
     s[Key.QUERY] = wanted.query or 0
-    _note(*wanted.notes)
+    add_note(*wanted.notes)
 
 
 def _url() -> dict[str, str]:
@@ -214,31 +152,9 @@ def _url() -> dict[str, str]:
     )
 
 
-def _write_url(saved: Saved) -> None:
-    wanted = _url()
-    if st.query_params.to_dict() != wanted:
-        st.query_params.from_dict(wanted)
-    st.session_state[Key.URL] = wanted
-
-
-def _note(*sentences: str) -> None:
-    if sentences:
-        kept = st.session_state.setdefault(Key.NOTES, [])
-        kept += [s for s in sentences if s not in kept]
-
-
-def _show_notes(frame: Frame) -> None:
-    notes = st.session_state.get(Key.NOTES, [])
-    if not notes:
-        return
-    with frame.notes:
-        st.info(_plain_markdown("  \n".join(notes)))
-        st.button("Dismiss", type="tertiary", on_click=lambda: st.session_state.pop(Key.NOTES, None))
-
-
 def _nothing_here(notes: list[str]) -> None:
     for line in notes:
-        st.warning(_plain_markdown(line))
+        st.warning(plain_markdown(line))
     st.subheader("No run to show yet")
     st.markdown(
         "Train one with `hyperdpo train rank --data YOUR_FILE --out runs/first`, start the dashboard in the folder "
@@ -254,7 +170,7 @@ def _nothing_here(notes: list[str]) -> None:
 def _page(saved: Saved, job: Job, frame: Frame) -> None:
     ready = job.live is not None  # asked once: a run that becomes live while the page is drawn is drawn again
     with frame.machine:
-        _machine(job)
+        device_box(job)
     with frame.toolbar:
         _toolbar(saved, job)
     with frame.sample:
@@ -434,7 +350,7 @@ def _go_to_run(label: str) -> None:
     try:
         _switch(store.saved(entry))
     except (HyperDPOError, OSError) as error:
-        _note(*str(error).splitlines())
+        add_note(*str(error).splitlines())
 
 
 @st.fragment
@@ -474,34 +390,6 @@ def _downloads(saved: Saved, job: Job) -> None:
         )
 
 
-def _device() -> str:
-    """The device asked for; `auto` until someone chooses, so that the first paint need not ask PyTorch."""
-    return str(st.session_state.get(Key.DEVICE, "auto"))
-
-
-def _machine(job: Prepared[Any]) -> None:
-    """Which device computes, how much memory it has, and the choice of another."""
-    if job.live is None:
-        return
-    live, found = job.live, store.devices()
-    with st.popover(f"Computed on {'the CPU' if live.device == 'cpu' else live.device}", type="tertiary"):
-        st.session_state["device.box"] = live.device if live.device in found else "cpu"
-
-        def changed() -> None:
-            st.session_state[Key.DEVICE] = st.session_state["device.box"]
-
-        st.selectbox(
-            "Device", list(found), key="device.box", format_func=lambda d: f"{d}: {found[d]}", on_change=changed
-        )
-        free = store.cuda_line(live.device)
-        if free:
-            st.caption(free)
-        if len(found) == 1:
-            st.caption("No GPU was found that PyTorch can use here.")
-    if live.note:
-        st.caption(_plain_markdown(live.note))
-
-
 @st.fragment
 def _waiting(job: Job, shown: float) -> None:
     """Progress while the model and its data are made ready; the saved fronts are on the page meanwhile.
@@ -532,7 +420,7 @@ def _point_at_data(saved: Saved, job: Job) -> None:
     """What to do where the run's data is not here."""
     label = saved.entry.label
     st.warning(
-        _plain_markdown(f"{job.failure} The saved fronts are shown; the sliders step from saved point to saved point.")
+        plain_markdown(f"{job.failure} The saved fronts are shown; the sliders step from saved point to saved point.")
     )
     path = st.text_input(
         "Path of the data folder or file on this machine",
@@ -542,10 +430,10 @@ def _point_at_data(saved: Saved, job: Job) -> None:
     left, right, _ = st.columns([1, 1, 3])
     if left.button("Open the data", type="primary") and path.strip():
         st.session_state[Key.DATA] = {**st.session_state.get(Key.DATA, {}), label: path.strip()}
-        store.forget_live(saved, path.strip(), _device())
+        store.forget_live(saved, path.strip(), chosen_device())
         st.rerun()
     if right.button("Try again"):
-        store.forget_live(saved, st.session_state.get(Key.DATA, {}).get(label), _device())
+        store.forget_live(saved, st.session_state.get(Key.DATA, {}).get(label), chosen_device())
         st.rerun()
 
 
@@ -555,10 +443,3 @@ def _folder_box() -> None:
         st.session_state.pop(Key.URL, None)
         st.query_params.from_dict({"run": path.strip()})
         st.rerun()
-
-
-def _plain_markdown(text: str) -> str:
-    """Text that markdown and HTML leave alone."""
-    for sign in "\\`*_{}[]<>#|$~:":
-        text = text.replace(sign, "\\" + sign)
-    return text

@@ -10,7 +10,7 @@ import streamlit as st
 
 from dashboard import blocks, store, words
 from dashboard.store import Saved
-from dashboard.views.explore import friendly
+from dashboard.views.common import friendly
 
 HEAD = ("run", "method", "data", "date", "hypervolume", "main NDCG, mean ± spread", "models", "parameters", "training")
 

@@ -24,21 +24,18 @@ from dashboard.state import (
     write_own,
 )
 from dashboard.store import Job, LiveRun, Saved
-from dashboard.views.common import Take, chosen, downloads
-from dashboard.views.explore import (
+from dashboard.views.common import (
     PLOT_CONFIG,
-    QUICK_SECONDS,
     Ready,
-    _device,
-    _go_to_run,
-    _note,
-    _open_run,
-    _plain_markdown,
-    _point_at_data,
-    _take_url,
-    _url,
+    Take,
+    add_note,
+    chosen,
+    chosen_device,
+    downloads,
     friendly,
+    plain_markdown,
 )
+from dashboard.views.explore import QUICK_SECONDS, _go_to_run, _open_run, _point_at_data, _take_url, _url
 from hyperdpo.errors import HyperDPOError
 from hyperdpo.front import ParetoFront
 
@@ -58,7 +55,7 @@ def render() -> None:
         _take_own(saved)
         _take_url(saved)
         _notes()
-        job = store.live(saved, st.session_state.get(Key.DATA, {}).get(saved.entry.label), _device())
+        job = store.live(saved, st.session_state.get(Key.DATA, {}).get(saved.entry.label), chosen_device())
         job.begin()
         job.wait(QUICK_SECONDS)
         if job.live is not None:
@@ -89,7 +86,7 @@ def _take_own(saved: Saved) -> None:
     if url and url != st.session_state.get(Key.URL):
         own, notes = read_own(url.get("own"), len(saved.objectives))
         _keep_own(saved, own)
-        _note(*notes)
+        add_note(*notes)
 
 
 def _own(saved: Saved) -> tuple[float, ...] | None:
@@ -253,7 +250,7 @@ def _page(heat: Heat, saved: Saved) -> None:
     _advanced(heat, saved)
     st.html(temperature_table(heat.fronts(), heat.base, heat.scale))
     if heat.live.note:
-        st.caption(_plain_markdown(heat.live.note))
+        st.caption(plain_markdown(heat.live.note))
 
 
 def _slider(scale: float) -> None:
@@ -307,7 +304,7 @@ def _advanced(heat: Heat, saved: Saved) -> None:
             with columns[i % len(columns)]:
                 value = own[i] if own else 1.0
                 chosen(
-                    st.select_slider, _plain_markdown(name), f"heat.own.{i}", value, partial(_set_own, saved, i),
+                    st.select_slider, plain_markdown(name), f"heat.own.{i}", value, partial(_set_own, saved, i),
                     stops(value), format_func=lambda v: f"{v:g}",
                     help="Left: this objective may pull the ranking further from the base. Right: less. Only the "
                     "ratios between objectives change the shape of the front; c moves all of them together.",
@@ -315,7 +312,7 @@ def _advanced(heat: Heat, saved: Saved) -> None:
         if own is not None:
             st.button("One temperature for all", on_click=lambda: _keep_own(saved, None))
         if heat.own[1]:
-            st.info(_plain_markdown(heat.own[1]))
+            st.info(plain_markdown(heat.own[1]))
 
 
 def _set_own(saved: Saved, index: int, value: float) -> None:
@@ -353,5 +350,5 @@ def _waiting(job: Job, shown: float) -> None:
 def _notes() -> None:
     notes = st.session_state.get(Key.NOTES, [])
     if notes:
-        st.info(_plain_markdown("  \n".join(notes)))
+        st.info(plain_markdown("  \n".join(notes)))
         st.button("Dismiss", type="tertiary", on_click=lambda: st.session_state.pop(Key.NOTES, None))

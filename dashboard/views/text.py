@@ -22,22 +22,26 @@ from dashboard.state import (
     Key,
     Telling,
     equal_choice,
-    quoted,
     read_telling,
     write_telling,
 )
 from dashboard.store import Prepared, RunEntry, Saved
 from dashboard.text_store import Ask, Lists, TextLive, Wish, Writing
-from dashboard.views.common import Take, downloads
-from dashboard.views.explore import (
+from dashboard.views.common import (
     PLOT_CONFIG,
     Ready,
-    _device,
-    _machine,
-    _note,
-    _plain_markdown,
+    Take,
+    add_note,
+    asked_first,
+    asked_run,
+    chosen_device,
     default_axes,
+    device_box,
+    downloads,
     friendly,
+    plain_markdown,
+    show_notes,
+    write_address,
 )
 from hyperdpo.errors import HyperDPOError
 
@@ -70,18 +74,18 @@ def render() -> None:
         if saved is None:
             return
         _take_url(saved)
-        _notes()
-        job = text_store.live(saved, _device())
+        show_notes(st.container(key="notes"))
+        job = text_store.live(saved, chosen_device())
         job.wait(QUICK_SECONDS if job.live is None else 0)
         _toolbar(saved, job)
         _prompt(saved)
         with machine:
-            _machine(job)
+            device_box(job)
         with st.container(key="live"):
             _live(Scene(saved, job, job.live is not None, sidebar))
         if len(saved.objectives) > 2:
             _axes(saved.objectives)
-        _write_url()
+        write_address(_url(), Key.TEXT_URL)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -91,17 +95,7 @@ def render() -> None:
 def _open_run() -> Saved | None:
     """The text run of the URL or the session; a sentence and the first one that opens, where it cannot be had."""
     entries = store.list_runs(store.TEXT)
-    asked = _asked()
-    notes: list[str] = []
-    order = list(entries)
-    if asked:
-        named = next((e for e in entries if e.label == asked), None)
-        if named is None and ("/" in asked or "\\" in asked or Path(asked).exists()):
-            named = store.entry_at(asked)
-        if named is None:
-            notes.append(f"There is no text run called {quoted(asked)} here.")
-        else:
-            order = [named, *[e for e in entries if e.path != named.path]]
+    order, notes = asked_first(entries, asked_run(Key.TEXT_RUN, Key.TEXT_URL), "text run")
     for entry in order:
         try:
             saved = store.saved(entry, store.TEXT)
@@ -109,26 +103,18 @@ def _open_run() -> Saved | None:
             notes += str(error).splitlines()
             continue
         if notes:
-            _note(*notes, f"Shown instead: {entry.label}.")
+            add_note(*notes, f"Shown instead: {entry.label}.")
         if st.session_state.get(Key.TEXT_RUN) != entry.label:
             _switch(saved)
         return saved
     for line in notes:
-        st.warning(_plain_markdown(line))
+        st.warning(plain_markdown(line))
     st.subheader("No text run to show yet")
     st.markdown(
         "Train one with `hyperdpo train text --model YOUR_MODEL --data YOUR_FILE --out runs/first` and start the "
         "dashboard in the folder that holds `runs/`."
     )
     return None
-
-
-def _asked() -> str | None:
-    url = st.query_params.to_dict()
-    if url and url != st.session_state.get(Key.TEXT_URL) and "run" in url:
-        return url["run"]
-    kept = st.session_state.get(Key.TEXT_RUN)
-    return kept if isinstance(kept, str) else None
 
 
 def _switch(saved: Saved) -> None:
@@ -150,27 +136,12 @@ def _take_url(saved: Saved) -> None:
     if choice is not None:
         panel.set_choice(choice, seat=SEAT)
     st.session_state[Key.TELLING] = telling
-    _note(*notes)
+    add_note(*notes)
 
 
 def _url() -> dict[str, str]:
     s = st.session_state
     return write_telling(s[Key.TEXT_RUN], panel.current(SEAT).choice, s[Key.TELLING])
-
-
-def _write_url() -> None:
-    wanted = _url()
-    if st.query_params.to_dict() != wanted:
-        st.query_params.from_dict(wanted)
-    st.session_state[Key.TEXT_URL] = wanted
-
-
-def _notes() -> None:
-    notes = st.session_state.get(Key.NOTES, [])
-    if notes:
-        with st.container(key="notes"):
-            st.info(_plain_markdown("  \n".join(notes)))
-            st.button("Dismiss", type="tertiary", on_click=lambda: st.session_state.pop(Key.NOTES, None))
 
 
 def _telling() -> Telling:
@@ -222,7 +193,7 @@ def _go_to_run() -> None:
     try:
         _switch(store.saved(entry, store.TEXT))
     except (HyperDPOError, OSError) as error:
-        _note(*str(error).splitlines())
+        add_note(*str(error).splitlines())
 
 
 def _sampling_box() -> None:
@@ -323,10 +294,10 @@ def _texts(scene: Scene) -> None:
         ]
         st.html(blocks_text.answers(asks[0].prompt, rows, names, measures))
         for line in writing.failure:
-            st.error(_plain_markdown(line))
+            st.error(plain_markdown(line))
         remark = model.nearest(panel.current(SEAT).choice.weights)[1] or model.note
         if remark:
-            st.caption(_plain_markdown(remark))
+            st.caption(plain_markdown(remark))
         with st.container(key="textstate", horizontal=True, vertical_alignment="center"):
             if writing.running:
                 st.button("Stop", on_click=writing.stop, key="text.stop")
@@ -347,9 +318,9 @@ def _scale_words() -> str:
 def _loading(scene: Scene) -> None:
     job = scene.job
     if job.failure:
-        st.error(_plain_markdown(job.failure))
+        st.error(plain_markdown(job.failure))
         if st.button("Try again"):
-            text_store.forget(scene.saved, _device())
+            text_store.forget(scene.saved, chosen_device())
             st.rerun()
         return
     if job.live is not None:
@@ -467,7 +438,7 @@ def _given(saved: Saved) -> str | None:
 
 
 def _point_at_lists(saved: Saved, job: Prepared[Lists]) -> None:
-    st.warning(_plain_markdown(f"{job.failure} The saved fronts are shown, without a live point."))
+    st.warning(plain_markdown(f"{job.failure} The saved fronts are shown, without a live point."))
     path = st.text_input("Path of the preference lists on this machine", placeholder="/path/to/lists.jsonl")
     if path.strip() and path.strip() != _given(saved):
         st.session_state[Key.DATA] = {**st.session_state.get(Key.DATA, {}), saved.entry.label: path.strip()}
@@ -562,7 +533,7 @@ def _adapter(saved: Saved, job: Prepared[TextLive]) -> None:
         st.caption("The model is not ready yet.")
         return
     if choice.scale != 1.0:
-        st.info(_plain_markdown(said.C_ONLY))
+        st.info(plain_markdown(said.C_ONLY))
         return
     if saved.config["base"].get("parameters", 0) > text_store.LARGEST_ZIP:
         listed = ",".join(f"{w:g}" for w in choice.weights)
@@ -575,7 +546,7 @@ def _adapter(saved: Saved, job: Prepared[TextLive]) -> None:
     ) or "peft"  # fmt: skip
     weights, note = job.live.nearest(choice.weights)
     if note:
-        st.caption(_plain_markdown(note))
+        st.caption(plain_markdown(note))
     _packed(saved, job.live, weights, form)
 
 
@@ -585,7 +556,7 @@ def _packed(saved: Saved, model: TextLive, weights: tuple[float, ...], form: str
     made.begin()
     made.wait(0.2)
     if made.failure:
-        st.error(_plain_markdown(made.failure))
+        st.error(plain_markdown(made.failure))
         return
     content = made.live
     if content is None:

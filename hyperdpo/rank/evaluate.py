@@ -11,6 +11,7 @@ from torch import Tensor
 from hyperdpo.errors import ConfigError
 from hyperdpo.front import ParetoFront
 from hyperdpo.implicit import ImplicitTable
+from hyperdpo.methods import METHOD_NAMES
 from hyperdpo.rank.card import model_card
 from hyperdpo.rank.data import RankData
 from hyperdpo.rank.live import ListTable, LiveModel, base_front, measured_front
@@ -20,15 +21,6 @@ from hyperdpo.runs import RunFolder
 from hyperdpo.weights import grid
 
 TRUTH_FLOOR = 1e-12  # of a true probability: its logarithm is then finite
-METHOD_NAMES = {
-    "hyperdpo": "HyperDPO",
-    "dpo-ls": "DPO-LS",
-    "dpo-soup": "DPO Soup",
-    "mo-dpo": "MO-DPO",
-    "hypernetwork": "Pareto hypernetwork",
-    "lambdamart": "LambdaMART, weighted labels",
-    "label-aggregation": "LambdaMART, drawn labels",
-}
 
 
 def front_name(config: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hyperdpo.errors import ConfigError, DataError
 from hyperdpo.front import CROSS_ENTROPY, ParetoFront
+from hyperdpo.methods import METHOD_NAMES
 from hyperdpo.text.card import text_card
 from hyperdpo.text.data import Preferences, part_of_run
 from hyperdpo.text.labels import Labels, Measured
@@ -21,7 +22,6 @@ from hyperdpo.weights import grid
 
 MAIN = "closeness"  # minus the mean absolute change of the responses' log-likelihood from the base, in nats
 BATCH = 16
-METHOD_NAMES = {"hyperdpo": "HyperDPO", "dpo-ls": "DPO-LS", "dpo-soup": "DPO Soup", "mo-dpo": "MO-DPO"}
 
 
 class TextTable(Labels):

@@ -113,6 +113,13 @@ class TextRun:
             given = [float(given.get(name, 0.0)) for name in self.names]
         return check_weights(given, self.m)
 
+    def nearest(self, weights: Tensor) -> tuple[int, bool]:
+        """Which of `trained` comes nearest to `weights` (m,), and whether it is as good as the same."""
+        assert self.trained is not None
+        distance = (self.trained - weights).abs().amax(1)
+        found = int(distance.argmin())
+        return found, float(distance[found]) <= SAME_WEIGHTS
+
     def at(self, weights: Tensor) -> TextModel:
         """The model, answering `weights` (m,): a soup is averaged, one model per w is looked up.
 
@@ -130,9 +137,8 @@ class TextRun:
             states = self._states
             return {name: sum(w * s[name] for w, s in zip(weights, states, strict=True)) for name in states[0]}  # type: ignore[misc]
         assert self.trained is not None
-        distance = (self.trained - weights).abs().amax(1)
-        nearest = int(distance.argmin())
-        if distance[nearest] > SAME_WEIGHTS:
+        nearest, same = self.nearest(weights)
+        if not same:
             near = ", ".join(f"{v:.2f}" for v in self.trained[nearest].tolist())
             raise WeightsError(
                 f"{self.name} has a model only at the {len(self.trained)} weights it was trained for; the nearest is "
