@@ -41,7 +41,7 @@ from hyperdpo.training import FitConfig, fit, make_accelerator, seed_torch
 from hyperdpo.weights import check_beta
 
 # Chosen on validation, see benchmarks/NOTES.md: items judged one by one for HyperDPO, the paper's layout elsewhere.
-DEFAULT_NET = NetConfig(width=128, layers=2, heads=0, dropout=0.2)
+DEFAULT_NET = NetConfig(width=128, layers=1, heads=0, dropout=0.2)
 BASELINE_NET = NetConfig(dropout=0.2)
 DEFAULT_FIT = FitConfig(epochs=15, patience=6)
 MIN_LISTS = 3
