@@ -217,6 +217,16 @@ def test_limit_name_and_fingerprint(load) -> None:
     assert load(LIST, objectives=["good"]).fingerprint != load(LIST, objectives=["good:l1"]).fingerprint
 
 
+def test_a_limit_takes_from_every_file_in_turn(tmp_path) -> None:
+    files = []
+    for name in ("first", "second"):
+        records = [{"prompt": f"{name} {i}", "chosen": "a", "rejected": "b"} for i in range(4)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records), "utf-8")
+        files.append(f"{name}={tmp_path / name}.jsonl")
+    assert load_preferences(files, limit=3).prompts == ("first 0", "first 1", "second 0")
+    assert len(load_preferences(files, limit=100)) == 8
+
+
 def many(n: int) -> Preferences:
     prompts = tuple(f"p{i // 3}" for i in range(n))
     scores = tuple(np.array([[1.0], [0.0]]) for _ in range(n))

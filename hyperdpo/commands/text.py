@@ -450,10 +450,10 @@ def _text(run: TextRun, summary: Labels, fronts: Sequence[ParetoFront], command:
             found = intervals(-front.per_query[i, :, 1:], counts)
             shown = [f"{x.mean:.4f} [{x.low:.4f}, {x.high:.4f}]" for x in found]
             at_point = summary.from_residuals(front.residuals[i])
-            correct = [f"{v:.3f}" for v in at_point.accuracy]
+            correct = [f"{x.mean:.3f} [{x.low:.3f}, {x.high:.3f}]" for x in intervals(at_point.correct, counts)]
             at = ", ".join(f"{v:.2f}" for v in front.weights[i]) or "-"
             rows.append([at, *shown, *correct, f"{at_point.spread:.2f}"])
         headers = [f"w ({', '.join(front.objectives)})", *front.objectives]
         headers += [f"{name}, accuracy" for name in front.objectives] + ["IQR, nats"]
-        parts.append(f"{front.name}: test cross-entropy with 95 % bootstrap intervals\n{table(headers, rows)}")
+        parts.append(f"{front.name}: {command.split} cross-entropy and accuracy with 95 % bootstrap intervals over prompts\n{table(headers, rows)}")
     return "\n\n".join(parts)

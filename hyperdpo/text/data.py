@@ -208,7 +208,7 @@ def load_preferences(
             come from pairs, else by softmax.
         format: one of `formats.FORMATS`, or `auto`: by the keys of each file's first record.
         name: what to call the data; by default from the files' names.
-        limit: keep the first so many lists.
+        limit: keep so many lists, the first of each source in turn, so that no file is left out for standing last.
 
     A list that comes again has the mean of its scores. Raises DataError with up to 19 problems at once, each naming
     file and line; ConfigError for an unknown format or objectives that cannot be.
@@ -225,8 +225,7 @@ def load_preferences(
         collector.read(source, format, problems)
     problems.raise_any()
     shown = name or "+".join(dict.fromkeys(s.stem for s in sources))
-    found = collector.preferences(objectives, shown)
-    return found if limit is None else found.subset(range(min(limit, len(found))))
+    return collector.preferences(objectives, shown, limit)
 
 
 def read_prompts(file: str | Path) -> tuple[Prompt, ...]:
@@ -329,11 +328,13 @@ class _Collector:
 
     def __init__(self) -> None:
         self.lists: dict[Any, _List] = {}
+        self.read_so_far = 0
         self.pairs: dict[str, bool] = {}
         self.skipped: Counter[str] = Counter()
 
     def read(self, source: _Source, format: str, problems: Problems) -> None:
         known = None if format == "auto" else format
+        self.read_so_far += 1
         any_record = False
         for place, record in source.records(problems):
             any_record = True
@@ -367,7 +368,7 @@ class _Collector:
             return
         key = (row.prompt, source.spec if row.grouped else frozenset(texts))
         there = key in self.lists
-        found = self.lists.setdefault(key, _List(row.prompt))
+        found = self.lists.setdefault(key, _List(row.prompt, self.read_so_far))
         self.skipped[MERGED] += there and not row.grouped
         self.skipped[REPEATED] += row.grouped and row.responses[0] in found.items
         for column in row.scores:
@@ -378,11 +379,12 @@ class _Collector:
                 if not math.isnan(values[i]):
                     item.setdefault(column, []).append(values[i])
 
-    def preferences(self, given: Sequence[str | Objective] | None, name: str) -> Preferences:
-        """The lists with scores of the objectives. Raises DataError, ConfigError."""
+    def preferences(self, given: Sequence[str | Objective] | None, name: str, limit: int | None) -> Preferences:
+        """The lists with scores of the objectives, at most `limit`. Raises DataError, ConfigError."""
         objectives = self.objectives(given, name)
         columns = [o.column for o in objectives]
         prompts, responses, scores = [], [], []
+        sources: list[int] = []
         for found in self.lists.values():
             values = found.scores(columns)
             if len(values) < 2:
@@ -397,9 +399,11 @@ class _Collector:
             prompts.append(found.prompt)
             responses.append(tuple(text for text, keep in zip(found.items, kept.tolist(), strict=True) if keep))
             scores.append(values)
+            sources.append(found.source)
         _check_scores(scores, objectives, prompts, name)
         skipped = {reason: count for reason, count in self.skipped.items() if count}
-        return Preferences(tuple(prompts), tuple(responses), tuple(scores), objectives, name, skipped)
+        everything = Preferences(tuple(prompts), tuple(responses), tuple(scores), objectives, name, skipped)
+        return everything if limit is None else everything.subset(_in_turn(sources, limit))
 
     def objectives(self, given: Sequence[str | Objective] | None, name: str) -> tuple[Objective, ...]:
         known = list(self.pairs)
@@ -434,12 +438,23 @@ class _List:
     """A list being put together: for each response, the scores of each objective so far."""
 
     prompt: Prompt
+    source: int
     items: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
     def scores(self, columns: Sequence[str]) -> Scores:
         """(n, m) means, NaN where there is none."""
         rows = [[np.mean(item[c]) if c in item else np.nan for c in columns] for item in self.items.values()]
         return np.array(rows, dtype=np.float64).reshape(len(rows), len(columns))
+
+
+def _in_turn(sources: Sequence[int], limit: int) -> list[int]:
+    """Positions of at most `limit` lists, in order: the first of each source, the second of each, and so on."""
+    seen: Counter[int] = Counter()
+    turn = []
+    for i, source in enumerate(sources):
+        turn.append((seen[source], source, i))
+        seen[source] += 1
+    return sorted(i for _, _, i in sorted(turn)[:limit])
 
 
 def _check_scores(
