@@ -228,6 +228,13 @@ class Generate:
     ] = None
     scale: Annotated[float, arg(help="c from 0.5 to 10: 1 is as trained, more is closer to the base.")] = 1.0
     strip: Annotated[int | None, flag("Answer at so many weights instead.", "INT")] = None
+    decoding: Annotated[
+        bool,
+        arg(
+            help="Mix a soup's single-objective models at every token (multi-objective decoding).",
+            help_behavior_hint="",
+        ),
+    ] = False
     max_new_tokens: Annotated[int, arg(help="At most so many tokens.")] = 64
     temperature: Annotated[float, arg(help="Of sampling; 0 takes the most likely token.")] = 0.8
     top_p: Annotated[float, arg(help="Draw from the smallest set with this much probability.")] = 0.95
@@ -252,7 +259,7 @@ class Generate:
         else:
             weights = [run.weights(self.weights if self.weights is not None else [1 / run.m] * run.m)]
         [base] = answers(run, self.prompt, [None], sampling=sampling)
-        found = answers(run, self.prompt, weights, scale=self.scale, sampling=sampling)
+        found = answers(run, self.prompt, weights, scale=self.scale, sampling=sampling, decoding=self.decoding)
         told: list[dict[str, Any]] = [
             {"weights": _named(run.names, w.tolist()), "scale": self.scale, "text": answer.text}
             for w, answer in zip(weights, found, strict=True)
@@ -455,5 +462,6 @@ def _text(run: TextRun, summary: Labels, fronts: Sequence[ParetoFront], command:
             rows.append([at, *shown, *correct, f"{at_point.spread:.2f}"])
         headers = [f"w ({', '.join(front.objectives)})", *front.objectives]
         headers += [f"{name}, accuracy" for name in front.objectives] + ["IQR, nats"]
-        parts.append(f"{front.name}: {command.split} cross-entropy and accuracy with 95 % bootstrap intervals over prompts\n{table(headers, rows)}")
+        title = f"{front.name}: {command.split} cross-entropy and accuracy with 95 % bootstrap intervals over prompts"
+        parts.append(f"{title}\n{table(headers, rows)}")
     return "\n\n".join(parts)

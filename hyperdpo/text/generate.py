@@ -95,10 +95,37 @@ def generate(
 
     Each row's answer depends on its own prompt, w, c and stream alone, not on the rows beside it.
     """
-    decoder = _Decoder(model, rows, sampling)
-    answers = [Answer() for _ in rows]
+    yield from _drawn(_Decoder(model, rows, sampling), tokenizer, sampling)
+
+
+def generate_mixed(run: TextRun, rows: Sequence[Row], sampling: Sampling) -> Iterator[list[Answer]]:
+    """As `generate`, by multi-objective decoding (Shi et al. 2024).
+
+    The single-objective models of a soup have their logits mixed with each row's w at every token, in m passes. Raises
+    ConfigError for a run of another method.
+    """
+    if run.method.method != "dpo-soup":
+        raise ConfigError(
+            f"Multi-objective decoding mixes single-objective models, as --method dpo-soup trains them; {run.name} "
+            f"was trained by {run.method.method}."
+        )
+    yield from _drawn(_Mixture(run, rows, sampling), run.tokenizer, sampling)
+
+
+def _drawn(
+    decoder: _Decoder | _Mixture, tokenizer: PreTrainedTokenizerBase, sampling: Sampling
+) -> Iterator[list[Answer]]:
+    answers = [Answer() for _ in decoder.rows]
+    draws = torch.tensor(
+        np.stack(
+            [np.random.default_rng([sampling.seed, row.stream]).random(sampling.max_new_tokens) for row in decoder.rows]
+        ),
+        dtype=torch.float32,
+        device=decoder.model.device,
+    )
     while True:
-        tokens = decoder.step()
+        tokens = pick(decoder.mixed(), draws[:, decoder.done], sampling)
+        decoder.advance(tokens)
         for answer, token in zip(answers, tokens.tolist(), strict=True):
             if answer.ended:
                 continue
@@ -121,7 +148,7 @@ class _Decoder:
     """The batch being decoded: a tuned and, where c is not 1, a base lane for each row."""
 
     def __init__(self, model: TextModel, rows: Sequence[Row], sampling: Sampling) -> None:
-        self.model, self.sampling = model, sampling
+        self.model, self.rows, self.sampling = model, rows, sampling
         for row in rows:
             check_scale(row.scale)
         self.tuned = [i for i, row in enumerate(rows) if row.weights is not None]
@@ -129,12 +156,6 @@ class _Decoder:
         device = model.device
         share = torch.tensor([0.0 if row.weights is None else 1.0 / row.scale for row in rows], device=device)
         self.share = share.unsqueeze(1)
-        count = sampling.max_new_tokens
-        self.draws = torch.tensor(
-            np.stack([np.random.default_rng([sampling.seed, row.stream]).random(count) for row in rows]),
-            dtype=torch.float32,
-            device=device,
-        )
         self.done = 0
         self.cache: Any = DynamicCache()
         with torch.no_grad():
@@ -185,26 +206,61 @@ class _Decoder:
         longest = int(self.attention.sum(1).max())
         return (context is not None and longest >= context) or self.done >= self.sampling.max_new_tokens
 
-    def mixed(self) -> Tensor:
-        """Next-token logits of every row, (rows, vocabulary): eq. (15)."""
-        count = len(self.share)
-        tuned = self.logits.new_zeros(count, self.logits.shape[1])
+    def parts(self) -> tuple[Tensor, Tensor]:
+        """Next-token logits of the base and of the tuned model, each (rows, vocabulary); 0 where a row needs none."""
+        tuned = self.logits.new_zeros(len(self.share), self.logits.shape[1])
         base = torch.zeros_like(tuned)
         tuned[self.tuned] = self.logits[: len(self.tuned)]
         base[self.base] = self.logits[len(self.tuned) :]
+        return base, tuned
+
+    def mixed(self) -> Tensor:
+        """Next-token logits of every row, (rows, vocabulary): eq. (15)."""
+        base, tuned = self.parts()
         return base * (1 - self.share) + tuned * self.share
 
     @torch.no_grad()
-    def step(self) -> Tensor:
-        """Draw a token for every row (rows,), and compute the logits after it unless the end is reached."""
-        tokens = pick(self.mixed(), self.draws[:, self.done], self.sampling)
+    def advance(self, tokens: Tensor) -> None:
+        """Take the next token of every row (rows,), and compute the logits after it unless the end is reached."""
         self.done += 1
         if not self.full:
             lanes = torch.cat([tokens[self.tuned], tokens[self.base]])
             self.attention = torch.cat([self.attention, self.attention.new_ones(len(lanes), 1)], 1)
             where = self.attention.long().sum(1, keepdim=True) - 1
             self.logits = self._forward(self.model.embed(lanes.unsqueeze(1)), where)
-        return tokens
+
+
+class _Mixture:
+    """One decoder for each single-objective model of a soup, in step with one another; the first one has the base."""
+
+    def __init__(self, soup: TextRun, rows: Sequence[Row], sampling: Sampling) -> None:
+        self.soup, self.rows, self.model = soup, rows, soup.model
+        self.corners = torch.eye(soup.m)
+        given = [torch.zeros(soup.m) if row.weights is None else row.weights for row in rows]
+        self.weights = torch.stack(given).to(self.model.device)
+        alone = [row if row.weights is None else replace(row, scale=1.0) for row in rows]
+        self.voices = [_Decoder(soup.at(w), alone if j else rows, sampling) for j, w in enumerate(self.corners)]
+
+    @property
+    def done(self) -> int:
+        return self.voices[0].done
+
+    @property
+    def full(self) -> bool:
+        return self.voices[0].full
+
+    def mixed(self) -> Tensor:
+        """Next-token logits of every row, (rows, vocabulary): the models' mixed by w, and by eq. (15) with the base."""
+        tuned = torch.stack([voice.parts()[1] for voice in self.voices])
+        share = self.voices[0].share
+        mean = torch.einsum("rm,mrv->rv", self.weights, tuned)
+        return self.voices[0].parts()[0] * (1 - share) + mean * share
+
+    def advance(self, tokens: Tensor) -> None:
+        """As a decoder's, in every model."""
+        for corner, voice in zip(self.corners, self.voices, strict=True):
+            self.soup.at(corner)
+            voice.advance(tokens)
 
 
 def pick(logits: Tensor, draws: Tensor, sampling: Sampling) -> Tensor:
@@ -227,17 +283,22 @@ def stream(
     *,
     scale: float = 1.0,
     sampling: Sampling | None = None,
+    decoding: bool = False,
 ) -> Iterator[list[Answer]]:
     """Answers to one prompt at several w (None is the base), after every token.
 
     A run with one model for every w makes them in one batch; a baseline, whose weights differ with w, one after the
-    other. Raises DataError for a prompt that does not fit, WeightsError for a w the run cannot answer.
+    other. With `decoding` a soup's models are mixed at every token instead of averaged. Raises DataError for a prompt
+    that does not fit, WeightsError for a w the run cannot answer, ConfigError as `generate_mixed`.
     """
     scale, model = check_decoding_scale(scale), run.model
     sampling = sampling or Sampling()
     room = model.context and model.context - run.prompt_config.tokens
     ids = prompt_ids(run.tokenizer, prompt, run.tokens, room)
     rows = [Row(ids, w, scale) for w in weights]
+    if decoding:
+        yield from generate_mixed(run, rows, sampling)
+        return
     if run.conditioned:
         yield from generate(model, run.tokenizer, rows, sampling)
         return
@@ -257,9 +318,10 @@ def answers(
     *,
     scale: float = 1.0,
     sampling: Sampling | None = None,
+    decoding: bool = False,
 ) -> list[Answer]:
     """The finished answers of `stream`."""
-    *_, last = stream(run, prompt, weights, scale=scale, sampling=sampling)
+    *_, last = stream(run, prompt, weights, scale=scale, sampling=sampling, decoding=decoding)
     return last
 
 

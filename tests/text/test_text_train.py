@@ -14,6 +14,7 @@ from hyperdpo.errors import ConfigError, RunError, WeightsError
 from hyperdpo.methods import MethodConfig
 from hyperdpo.text.data import part_of_run
 from hyperdpo.text.evaluate import TextTable, decoding_front, evaluate_run, measured_front
+from hyperdpo.text.generate import Sampling, answers, prompt_ids
 from hyperdpo.text.run import TextRun
 from hyperdpo.text.train import METHODS, TextConfig, train
 from tests.text.conftest import QUICK, TOKENS, toy_preferences
@@ -193,6 +194,38 @@ def test_decoding_mixes_the_logits_of_the_single_objective_models(model_folder: 
     slow = sum(float(log_p[t - 1, ids[t]]) for t in range(1, len(ids)) if scored[t]) - float(batch.inputs[1][0, 0])
     assert front.residuals is not None
     assert front.residuals[middle][0] == pytest.approx(slow, abs=1e-3)
+
+
+def test_multi_objective_decoding_draws_from_the_mixed_logits(model_folder: Path, tmp_path: Path) -> None:
+    soup = trained(model_folder, tmp_path / "soup", replace(CONFIG, method=MethodConfig(method="dpo-soup", points=3)))
+    greedy = Sampling(6, temperature=0.0)
+    corner, middle = torch.tensor([0.0, 1.0]), torch.tensor([0.3, 0.7])
+    mixed = answers(soup, "Once upon", [corner, middle, None], sampling=greedy, decoding=True)
+    assert mixed[0].ids == answers(soup, "Once upon", [corner], sampling=greedy)[0].ids
+    assert mixed[2].ids == answers(soup, "Once upon", [None], sampling=greedy)[0].ids
+    for scale in (1.0, 2.0):
+        [answer] = answers(soup, "Once upon", [middle], scale=scale, sampling=greedy, decoding=True)
+        ids = list(prompt_ids(soup.tokenizer, "Once upon", soup.tokens, None))
+        for token in answer.ids:
+            assert int(slow_mixture(soup, ids, middle, scale).argmax()) == token
+            ids.append(token)
+    mine = trained(model_folder, tmp_path / "mine")
+    with pytest.raises(ConfigError, match="Multi-objective decoding mixes single-objective models"):
+        answers(mine, "Once upon", [corner], decoding=True)
+
+
+def slow_mixture(soup: TextRun, ids: list[int], weights: torch.Tensor, scale: float) -> torch.Tensor:
+    """Next-token logits without a cache: sum_j w_j of the models', and eq. (15) with the base's."""
+    tokens = torch.tensor([ids])
+    logits = torch.zeros(1)
+    with torch.no_grad():
+        for w, corner in zip(weights, torch.eye(2), strict=True):
+            model = soup.at(corner)
+            embedded, _ = model.with_prefix(model.embed(tokens), torch.ones_like(tokens, dtype=torch.bool), None)
+            logits = logits + w * model.backbone(inputs_embeds=embedded).logits[0, -1]
+        with model.as_base():
+            base = model.backbone(inputs_embeds=model.embed(tokens)).logits[0, -1]
+    return (1 - 1 / scale) * base + logits / scale
 
 
 def test_a_front_refuses_an_objective_without_information(run: TextRun) -> None:
