@@ -2,8 +2,9 @@
 
     python benchmarks/text_latency.py [--run stories] [--presses 10] [--strip 11]
 
-Each press waits until the strip of the one before is written. The clock is the browser's own: from the press to the moment the answer with the sliders' weights holds its first new
-characters, and to the moment it no longer grows. `--strip` answers are written at the same time, as the page does.
+Each press waits until the strip of the one before is written. The clock is the browser's own: from the press to the
+moment the answer with the sliders' weights holds its first new characters, and to the moment it no longer grows.
+`--strip` answers are written at the same time, as the page does.
 """
 
 from __future__ import annotations

@@ -43,8 +43,8 @@ def random_lists(count: int, n: int, m: int, *, prompt: int = 16, response: int 
         targets = torch.tensor([1.0, 0.0])[:, None].expand(count, 2, m)
     objectives = tuple(Objective(f"o{j}", f"o{j}") for j in range(m))
     return TokenLists(
-        tuple(prompts), tuple(tuple(r) for r in responses), tuple(targets), torch.ones(count, m, dtype=torch.bool),
-        objectives, PAD,
+        tuple(prompts), tuple(tuple(r) for r in responses), tuple(targets),
+        tuple(torch.ones(count, n, m, dtype=torch.bool)), torch.ones(count, m, dtype=torch.bool), objectives, PAD,
     )  # fmt: skip
 
 

@@ -35,12 +35,15 @@ def listwise_loss(residual: Tensor, targets: Tensor, mask: Tensor, *, beta: floa
 def objective_losses(residual: Tensor, targets: Tensor, mask: Tensor, beta: Tensor) -> Tensor:
     """Eq. (11): the m losses of one residual (b, n) or one residual per objective (b, n, m); shape (b, m).
 
-    `targets` is (b, n, m), `beta` (m,) or one for each list (b, m).
+    `targets` is (b, n, m), `beta` (m,) or one for each list (b, m); `mask` (b, n), or (b, n, m) where an objective has
+    labels for some of the items only: its softmax is then over those.
     """
     if residual.dim() == 2:
         residual = residual.unsqueeze(-1)
+    if mask.dim() == 2:
+        mask = mask.unsqueeze(-1)
     per_objective = (residual * beta.unsqueeze(-2)).transpose(-1, -2)  # (b, m, n)
-    return listwise_loss(per_objective, targets.transpose(-1, -2), mask.unsqueeze(-2))
+    return listwise_loss(per_objective, targets.transpose(-1, -2), mask.transpose(-1, -2))
 
 
 def scalarised_loss(losses: Tensor, weights: Tensor) -> Tensor:

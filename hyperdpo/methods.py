@@ -52,6 +52,11 @@ class ListwiseBatch(Protocol):
     """r_j = beta_j delta_j of the single-objective models, (b, n, m), where a method needs them (MO-DPO)."""
     mask: Tensor
     """(b, n) bool, True means a real item."""
+
+    @property
+    def judged(self) -> Tensor:
+        """(b, n, m) bool, True where an objective has a label for a real item."""
+
     total: int
     """Lists in this batch over all processes."""
     share: slice
@@ -170,7 +175,7 @@ def step_loss(
     m = len(beta)
 
     def per_list(residual: Tensor, batch: ListwiseBatch, beta: Tensor = beta) -> Tensor:
-        return objective_losses(residual, batch.targets, batch.mask, beta) / coverage
+        return objective_losses(residual, batch.targets, batch.judged, beta) / coverage
 
     def conditioned(model: nn.Module, batch: ListwiseBatch, w: Tensor, count: int, rng: np.random.Generator) -> Tensor:
         if not tempered:
@@ -217,7 +222,8 @@ def margin_losses(model: nn.Module, batch: ListwiseBatch, weights: Tensor, beta:
     assert batch.rewards is not None
     k = int(weights.argmax())
     residual = model(*batch.inputs, weights)
-    return mo_dpo_loss(residual, batch.targets[..., k], batch.mask, batch.rewards, weights, k, beta=beta[k])
+    judged = batch.judged[..., k]
+    return mo_dpo_loss(residual, batch.targets[..., k], judged, batch.rewards, weights, k, beta=beta[k])
 
 
 @torch.no_grad()
@@ -246,7 +252,7 @@ def mean_losses(model: nn.Module, batches: Iterable[ListwiseBatch], weights: Ten
         for i, w in enumerate(weights):
             own = () if beta.dim() == 1 else (beta[i],)
             residual = model.decode(encoded, w.to(mask.device), base, mask, *own)  # type: ignore[operator]
-            losses = objective_losses(residual, batch.targets, batch.mask, own[0] if own else beta)
+            losses = objective_losses(residual, batch.targets, batch.judged, own[0] if own else beta)
             total[i] += losses.sum(0).double().cpu()
         count += (batch.targets.sum(1) > 0).sum(0).double().cpu()
     return total / count.where(count > 0, torch.nan)

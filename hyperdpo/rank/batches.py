@@ -33,6 +33,11 @@ class RankBatch:
     share: slice = field(default_factory=lambda: WHOLE)
     rewards: Tensor | None = None
 
+    @property
+    def judged(self) -> Tensor:
+        """(b, n, m): every objective has a label for every item."""
+        return self.mask.unsqueeze(-1).expand_as(self.targets)
+
 
 def list_targets(lists: ListSet, objectives: Sequence[Objective], first_label: int) -> tuple[Tensor, Tensor]:
     """t(z) of each item (N, m) and the informative flags (Q, m), for label columns from `first_label` on."""

@@ -138,11 +138,16 @@ class Preferences:
         """t(z) of list i, (n_i, m); see `target_distributions`."""
         return self.subset([i]).target_distributions()[0][0]
 
+    @property
+    def judged(self) -> list[Tensor]:
+        """(n_i, m) bool a list: whether a response has a score of each objective."""
+        return [torch.from_numpy(~np.isnan(values)) for values in self.scores]
+
     def target_distributions(self) -> tuple[list[Tensor], Tensor]:
         """t(z) of eq. (9), (n_i, m) a list, and which lists are informative for which objective, (lists, m) bool.
 
-        Each objective's distribution is over the responses that it has scored: the others get 0. With fewer than two
-        of them the list is uninformative for it and the whole column 0.
+        Each objective's distribution is over the responses that it has scored (`judged`): the others get 0. With fewer
+        than two of them the list is uninformative for it and the whole column 0.
         """
         sizes = [len(texts) for texts in self.responses]
         labels = torch.full((len(self), max(sizes, default=0), len(self.objectives)), torch.nan)

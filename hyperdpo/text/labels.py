@@ -51,8 +51,9 @@ class Labels:
 
     Attributes:
         sizes: (q,) responses of each list.
-        scale: (q,) ln 2 / ln n where lists differ in length, so that chance is ln 2 in all of them; 1 where they do
-            not.
+        judged: (q, n, m) bool, the responses that an objective has scored: it is measured on those alone.
+        scale: (q, m) ln 2 / ln n, n the judged responses, where these numbers differ, so that chance is ln 2 in all
+            lists; 1 where they do not.
         chance: cross-entropy of an untouched model: ln n, or ln 2 on the common scale.
     """
 
@@ -63,9 +64,12 @@ class Labels:
         self.targets = pad_sequence(list(targets), batch_first=True)
         self.mask = torch.arange(self.targets.shape[1]) < torch.from_numpy(self.sizes).unsqueeze(1)
         self.beta = torch.tensor(list(beta))
-        same = len(set(self.sizes.tolist())) == 1
-        self.scale = np.ones(len(self)) if same else math.log(2) / np.log(self.sizes)
-        self.chance = math.log(self.sizes[0]) if same else math.log(2)
+        self.judged = pad_sequence(preferences.judged, batch_first=True)
+        counts = self.judged.sum(1).where(self.informative, 2).numpy()  # what is uninformative is never looked at
+        sizes = set(counts[self.informative.numpy()].tolist())
+        same = len(sizes) == 1
+        self.scale = np.ones(counts.shape) if same else math.log(2) / np.log(counts)
+        self.chance = math.log(sizes.pop()) if same else math.log(2)
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -84,7 +88,7 @@ class Labels:
     def floor(self) -> np.ndarray:
         """(m,) the labels' own mean entropy: no model can have a lower cross-entropy."""
         t = self.targets.double().numpy()
-        entropy = -(t * np.log(np.where(t > 0, t, 1.0))).sum(1) * self.scale[:, None]
+        entropy = -(t * np.log(np.where(t > 0, t, 1.0))).sum(1) * self.scale
         return np.asarray(np.nanmean(np.where(self.informative.numpy(), entropy, np.nan), 0))
 
     def losses(self, residuals: np.ndarray, scale: float = 1.0, lists: np.ndarray | None = None) -> np.ndarray:
@@ -93,16 +97,16 @@ class Labels:
         Of some `lists` only, in their order, if given; the items are then theirs.
         """
         chosen = np.arange(len(self)) if lists is None else lists
-        targets, mask = self.targets[chosen], self.mask[chosen]
-        rows = [objective_losses(_padded(flat / scale, mask), targets, mask, self.beta).numpy() for flat in residuals]
-        out = np.stack(rows) * self.scale[chosen, None]
+        targets, mask, judged = self.targets[chosen], self.mask[chosen], self.judged[chosen]
+        rows = [objective_losses(_padded(flat / scale, mask), targets, judged, self.beta).numpy() for flat in residuals]
+        out = np.stack(rows) * self.scale[chosen]
         out[:, ~self.informative[chosen].numpy()] = np.nan
         return np.asarray(out)
 
     def from_residuals(self, residuals: np.ndarray, *, scale: float = 1.0) -> Measured:
         """The figures of known residuals (items,) at c = `scale`: no forward pass."""
         delta = np.asarray(residuals) / scale
-        correct = _correct(_padded(delta, self.mask), self.targets, self.mask)
+        correct = _correct(_padded(delta, self.mask), self.targets, self.judged)
         return Measured(self.losses(delta[None])[0], correct.where(self.informative, torch.nan).numpy(), delta)
 
     def closeness(self, residuals: np.ndarray) -> np.ndarray:
@@ -121,10 +125,10 @@ def _padded(flat: np.ndarray, mask: Tensor) -> Tensor:
     return padded
 
 
-def _correct(delta: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
-    """(q, m): the share of the top-ranked responses (ties count together) that have the highest label."""
+def _correct(delta: Tensor, targets: Tensor, judged: Tensor) -> Tensor:
+    """(q, m): the share of the top-ranked judged responses (ties count together) that have the highest label."""
     floor = torch.finfo(delta.dtype).min
-    scores = delta.masked_fill(~mask, floor)
-    top = (scores == scores.amax(-1, keepdim=True)) & mask
-    best = (targets == targets.amax(1, keepdim=True)) & mask.unsqueeze(-1)
-    return (top.unsqueeze(-1) & best).sum(1) / top.sum(-1, keepdim=True).clamp(min=1)
+    scores = delta.unsqueeze(-1).masked_fill(~judged, floor)
+    top = (scores == scores.amax(1, keepdim=True)) & judged
+    best = (targets == targets.amax(1, keepdim=True)) & judged
+    return (top & best).sum(1) / top.sum(1).clamp(min=1)

@@ -86,6 +86,7 @@ class TokenLists:
         prompts: ids of the prompt, one array a list.
         responses: ids of each response; a whole one ends with the end token.
         targets: t(z), (n_i, m) a list.
+        judged: (n_i, m) bool a list: whether the response has a score of the objective.
         informative: (lists, m) bool.
         objectives: the m objectives.
         pad: the id that fills rows up.
@@ -97,6 +98,7 @@ class TokenLists:
     prompts: tuple[Ids, ...]
     responses: tuple[tuple[Ids, ...], ...]
     targets: tuple[Tensor, ...]
+    judged: tuple[Tensor, ...]
     informative: Tensor
     objectives: tuple[Objective, ...]
     pad: int
@@ -275,6 +277,7 @@ def tokenise(
         tuple(prompts),
         tuple(responses),
         tuple(targets),
+        tuple(preferences.judged),
         informative,
         preferences.objectives,
         pad,
@@ -337,6 +340,7 @@ class TextBatch:
         tokens: see Tokens.
         mask: (b, n) bool, True means a real item.
         targets: t(z), (b, n, m).
+        judged: (b, n, m) bool, True where an objective has scored a response; its softmax is over those.
         total: lists in the step over all processes.
         share: which of those these are.
         lists: (b,) numbers of the lists in their TokenLists.
@@ -347,6 +351,7 @@ class TextBatch:
     tokens: Tokens
     mask: Tensor
     targets: Tensor
+    judged: Tensor
     total: int
     share: slice
     lists: Tensor
@@ -446,6 +451,7 @@ class TextBatches:
             tokens,
             torch.from_numpy(np.arange(n) < sizes[:, None]).to(self.device),
             self._padded(self.lists.targets, index, (b, n, m)),
+            self._padded(self.lists.judged, index, (b, n, m)).bool(),
             total,
             share,
             torch.from_numpy(np.asarray(index, dtype=np.int64)),
@@ -468,6 +474,7 @@ class TextBatches:
         batch = self.batch(lists[:1], total, slice(0, 1))
         batch.mask = torch.zeros_like(batch.mask)
         batch.targets = torch.zeros_like(batch.targets)
+        batch.judged = torch.zeros_like(batch.judged)
         return batch
 
     def _padded(self, values: Sequence[Tensor], index: Ids, shape: tuple[int, ...]) -> Tensor:

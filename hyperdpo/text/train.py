@@ -293,7 +293,7 @@ class _Trainer:
             total = 0.0
             for batch in validation.once():
                 w = weights[batch.lists.to(weights.device)]
-                losses = objective_losses(model(*batch.inputs, w), batch.targets, batch.mask, beta)
+                losses = objective_losses(model(*batch.inputs, w), batch.targets, batch.judged, beta)
                 total += float((w * losses / validation.coverage).sum())
             return total / count
 

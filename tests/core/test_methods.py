@@ -42,6 +42,10 @@ class Lists:
     share: slice = field(default_factory=lambda: slice(None))
     rewards: Tensor | None = None
 
+    @property
+    def judged(self) -> Tensor:
+        return self.mask.unsqueeze(-1).expand_as(self.targets)
+
     def of(self, rank: int, world: int) -> Lists:
         share = slice(rank, None, world)
         rewards = None if self.rewards is None else self.rewards[share]

@@ -11,11 +11,14 @@ import pytest
 import torch
 
 from hyperdpo.errors import ConfigError, RunError, WeightsError
-from hyperdpo.methods import MethodConfig
-from hyperdpo.text.data import part_of_run
+from hyperdpo.methods import Member, MethodConfig, step_loss
+from hyperdpo.objectives import Objective
+from hyperdpo.text.data import Preferences, part_of_run
 from hyperdpo.text.evaluate import TextTable, decoding_front, evaluate_run, measured_front
 from hyperdpo.text.generate import Sampling, answers, prompt_ids
+from hyperdpo.text.labels import Labels
 from hyperdpo.text.run import TextRun
+from hyperdpo.text.tokens import TextBatches, tokenise
 from hyperdpo.text.train import METHODS, TextConfig, train
 from tests.text.conftest import QUICK, TOKENS, toy_preferences
 from tests.text_helpers import tiny_model, tiny_tokenizer
@@ -127,6 +130,38 @@ def test_a_run_moves_with_its_base_inside(run: TextRun, tmp_path: Path, model_fo
     moved = TextRun(tmp_path / "moved")
     assert moved.base_path == str(tmp_path / "moved" / "base")
     assert moved.model is not None
+
+
+def test_an_objective_looks_only_at_the_responses_it_has_scored() -> None:
+    objectives = (Objective("a", "a"), Objective("b", "b"))
+    texts = (("x", "y", "z"),)
+    full = Preferences(("p",), texts, (np.array([[1.0, 2.0], [3.0, np.nan], [2.0, 1.0]]),), objectives)
+    without = Preferences(("p",), (("x", "z"),), (np.array([[1.0, 2.0], [2.0, 1.0]]),), objectives)
+    delta = np.array([0.5, 4.0, -1.0])
+    found = Labels(full, (0.7, 0.7)).from_residuals(delta)
+    alone = Labels(without, (0.7, 0.7)).from_residuals(delta[[0, 2]])
+    scale = math.log(2) / math.log(3)  # the objectives see 3 and 2 responses: both on the pairs' scale
+    three = delta - np.log(np.exp(0.7 * delta).sum()) / 0.7
+    targets = full.target_distributions()[0][0][:, 0].numpy()
+    assert found.losses[0, 0] == pytest.approx(-scale * 0.7 * (targets * three).sum(), rel=1e-5)
+    assert found.losses[0, 1] == pytest.approx(alone.losses[0, 1], rel=1e-6)
+    assert found.correct.tolist() == [[1.0, 1.0]]  # of x and z, x is on top; y, which b has not seen, does not count
+    assert Labels(full, (0.7, 0.7)).chance == pytest.approx(math.log(2))
+
+
+def test_training_neither_lifts_nor_lowers_what_an_objective_has_not_scored(model_folder: Path) -> None:
+    scores = (np.array([[1.0, 2.0], [3.0, np.nan], [2.0, 1.0]]),)
+    preferences = Preferences(("Once",), (("upon", "a", "time"),), scores, (Objective("a", "a"), Objective("b", "b")))
+    lists = tokenise(preferences, tiny_tokenizer(), TOKENS)
+    batch = TextBatches(lists, batch_size=1).batch(np.array([0]), total=1)
+    for w, moved in ((torch.tensor([0.0, 1.0]), False), (torch.tensor([0.5, 0.5]), True)):
+        residual = torch.zeros(1, 3, requires_grad=True)
+        loss = step_loss(
+            MethodConfig(method="dpo-ls"), Member(w, ""), beta=torch.ones(2), coverage=torch.ones(2), separable=False
+        )
+        loss(lambda *_, r=residual: r, batch, np.random.default_rng(0)).backward()  # type: ignore[arg-type, misc]
+        assert residual.grad is not None
+        assert bool(residual.grad[0, 1] != 0) is moved
 
 
 def test_figures_by_hand(run: TextRun) -> None:
