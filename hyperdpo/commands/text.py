@@ -63,6 +63,7 @@ class PromptFlags:
 
     tokens: Annotated[int | None, flag("Virtual tokens.", "INT", "8")] = None
     rank: Annotated[int | None, flag("Rank of the prefix's mask.", "INT", "4")] = None
+    rate: Annotated[float | None, flag("Learning rate of the prefix, in units of LoRA's.", "FLOAT", "25")] = None
     lora_rank: Annotated[int | None, flag("Of the adapter.", "INT", "4")] = None
     lora_alpha: Annotated[float | None, flag("Of the adapter.", "FLOAT", "8.0")] = None
     lora_targets: Annotated[str | None, flag("Modules the adapter is put on.", "a,b,..", "all-linear")] = None

@@ -63,7 +63,7 @@ class NetFlags:
     """Size of the trained network."""
 
     width: Annotated[int | None, flag("Hidden width.", "INT", "128; baselines 64")] = None
-    layers: Annotated[int | None, flag("Blocks.", "INT", "2")] = None
+    layers: Annotated[int | None, flag("Blocks.", "INT", "1; baselines 2")] = None
     heads: Annotated[int | None, flag("Attention heads; 0 judges items one by one.", "INT", "0; baselines 4")] = None
     dropout: Annotated[float | None, flag("On block outputs.", "FLOAT", "0.2")] = None
     use_base: Annotated[bool | None, flag("Whether the base score is one more input.", "True|False", "False")] = None
@@ -73,14 +73,18 @@ class NetFlags:
 class FitFlags:
     """Budget and optimiser."""
 
-    epochs: Annotated[int | None, flag("At most this many passes over the training lists.", "INT", "15")] = None
-    patience: Annotated[int | None, flag("Stop after as many epochs without a better validation.", "INT", "6")] = None
-    batch_size: Annotated[int | None, flag("Lists a step, over all processes together.", "INT", "32")] = None
-    learning_rate: Annotated[float | None, flag("Peak of the schedule.", "FLOAT", "0.002")] = None
+    epochs: Annotated[int | None, flag("At most this many passes over the training lists.", "INT", "15; text 3")] = None
+    patience: Annotated[
+        int | None, flag("Stop after as many epochs without a better validation.", "INT", "6; text 3")
+    ] = None
+    batch_size: Annotated[int | None, flag("Lists a step, over all processes together.", "INT", "32; text 8")] = None
+    learning_rate: Annotated[float | None, flag("Peak of the schedule.", "FLOAT", "0.002; text 0.0008")] = None
     warmup: Annotated[float | None, flag("Share of the steps that warm up.", "FLOAT", "0.05")] = None
-    weight_decay: Annotated[float | None, flag("AdamW's, on matrices.", "FLOAT", "0.01")] = None
+    weight_decay: Annotated[float | None, flag("AdamW's, on matrices.", "FLOAT", "0.01; text 0")] = None
     clip: Annotated[float | None, flag("Largest gradient norm; 0 is none.", "FLOAT", "1.0")] = None
-    average: Annotated[float | None, flag("Decay of the weights' moving average; 0 is none.", "FLOAT", "0.98")] = None
+    average: Annotated[
+        float | None, flag("Decay of the weights' moving average; 0 is none.", "FLOAT", "0.98; text 0.9")
+    ] = None
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ class PromptConfig:
     lora_alpha: float = 8.0
     lora_dropout: float = 0.0
     lora_targets: tuple[str, ...] = ("all-linear",)
-    rate: float = 10.0
+    rate: float = 25.0
 
     def __post_init__(self) -> None:
         rules = {

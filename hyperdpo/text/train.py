@@ -31,7 +31,7 @@ from hyperdpo.weights import check_beta, draw_weights
 
 METHODS = ("hyperdpo", "dpo-ls", "dpo-soup", "mo-dpo")
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}
-DEFAULT_FIT = FitConfig(epochs=3, patience=3, batch_size=8, learning_rate=2e-3, weight_decay=0.0, average=0.9)
+DEFAULT_FIT = FitConfig(epochs=3, patience=3, batch_size=8, learning_rate=8e-4, weight_decay=0.0, average=0.9)
 MIN_LISTS = 3
 
 
