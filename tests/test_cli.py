@@ -33,6 +33,7 @@ from hyperdpo.rank.run import RankRun
 from hyperdpo.rank.train import BASELINE_NET, DEFAULT_NET, RankConfig
 from hyperdpo.rank.trees import TreesConfig
 from hyperdpo.runs import read_fronts
+from hyperdpo.text.train import TextConfig
 from hyperdpo.training import FitConfig
 
 QUICK = ["--epochs", "2", "--base-epochs", "1", "--width", "8", "--points", "5", "--device", "cpu"]
@@ -627,6 +628,8 @@ def test_every_default_in_the_help_is_the_one_that_holds() -> None:
             value = getattr(defaults, name)
             if flags is train.NetFlags and getattr(BASELINE_NET, name) != value:
                 value = f"{value}; baselines {getattr(BASELINE_NET, name)}"
+            if flags is train.FitFlags and getattr(TextConfig().fit, name) != value:
+                value = f"{value}; text {getattr(TextConfig().fit, name)}"
             assert hints[flag].__metadata__[0].help_behavior_hint == f"(default: {value})", flag
     hints = get_type_hints(train.TrainRank, include_extras=True)
     for name in ("base", "parametrisation", "scaling", "seed", "k"):
