@@ -17,6 +17,7 @@ from tyro.conf import FlagCreatePairsOff
 
 from hyperdpo.commands.compare import Compare, Info
 from hyperdpo.commands.data import DataConvert, DataDemo, DataSimulate
+from hyperdpo.commands.export import Export
 from hyperdpo.commands.measure import Evaluate, Score
 from hyperdpo.commands.reproduce import Reproduce
 from hyperdpo.commands.shared import (
@@ -25,7 +26,7 @@ from hyperdpo.commands.shared import (
     say,
     version,
 )
-from hyperdpo.commands.text import Export, Generate, Sample, TrainText
+from hyperdpo.commands.text import Generate, Sample, TrainText
 from hyperdpo.commands.text_data import Label
 from hyperdpo.commands.train import TrainRank
 from hyperdpo.errors import HyperDPOError, Interrupted

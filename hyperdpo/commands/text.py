@@ -278,38 +278,6 @@ def _named(names: Sequence[str], values: Sequence[float]) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class Export:
-    """Write one trade-off of a text run as a model that needs nothing of this package."""
-
-    run: RunPath
-    weights: Annotated[str, arg(metavar=".5,.5|helpful=.5,brief=.5", help="Importance weights, which sum to 1.")]
-    out: Annotated[Path, arg(metavar="DIR", help="The folder to write.")]
-    format: Annotated[Literal["peft", "merged"], arg(help="A PEFT adapter on a plain base, or one merged model.")] = (
-        "peft"
-    )
-    scale: Annotated[float, arg(help="c; only 1 can be exported.")] = 1.0
-    base: Annotated[str | None, flag("Where the base model is.", "NAME_OR_PATH", "where it was trained from")] = None
-    json: Json = False
-
-    def execute(self) -> Answer:
-        from hyperdpo.text.export import export_text
-        from hyperdpo.text.run import TextRun
-
-        run = TextRun(self.run, device="cpu", base=self.base)
-        weights = run.weights(self.weights)
-        export_text(run, weights, self.out, kind=self.format, scale=self.scale)
-        files = sorted(str(p.relative_to(self.out)) for p in self.out.rglob("*") if p.is_file())
-        document = {
-            "run": str(run.folder.path),
-            "out": str(self.out),
-            "format": self.format,
-            "weights": _named(run.names, weights.tolist()),
-            "files": files,
-        }
-        return Answer(document, f"{self.out}: {', '.join(files)}")
-
-
-@dataclass(frozen=True)
 class Sample:
     """Continue every prompt several times with a plain causal model, or with a text run at one w."""
 

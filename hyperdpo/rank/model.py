@@ -234,7 +234,7 @@ class Ranker(Answerer):
         """
         if beta is not None and not self.tempered:
             return self.at_beta(encoded, weights, base, mask, beta)
-        weights = weights.expand(len(mask), self.m)
+        weights = weights.expand(mask.shape[0], self.m)
         if self.tempered:
             residual = self._tempered(encoded, weights, mask, self.beta if beta is None else beta)
         elif self.parametrisation == "mixture":
