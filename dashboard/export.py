@@ -16,7 +16,37 @@ from dashboard.readings import Curve, Reading
 from hyperdpo.errors import HyperDPOError
 
 IMAGES = {"PNG": "image/png", "SVG": "image/svg+xml", "PDF": "application/pdf"}
-MIME = {**IMAGES, "HTML": "text/html", "CSV": "text/csv", "JSON": "application/json", "ZIP": "application/zip"}
+MIME = {
+    **IMAGES,
+    "HTML": "text/html",
+    "Python": "text/x-python",
+    "CSV": "text/csv",
+    "JSON": "application/json",
+    "ZIP": "application/zip",
+    "ONNX": "application/octet-stream",
+}
+SUFFIX = {"Python": "py"}  # where it is not the name of the kind
+SCRIPT = '''"""{title}: the chart that HyperDPO Explorer showed, drawn again. Needs plotly alone.
+
+    python {name}                writes {stem}.html
+    python {name} chart.pdf      or .png, .svg: needs kaleido and a browser as well
+"""
+
+import json
+import sys
+
+import plotly.graph_objects as go
+
+FIGURE = json.loads(r"""
+{figure}
+""")
+
+figure = go.Figure(FIGURE)
+if len(sys.argv) > 1:
+    figure.write_image(sys.argv[1])
+else:
+    figure.write_html("{stem}.html")
+'''
 NO_BROWSER = (
     "Pictures are drawn by a browser on the machine that runs the dashboard, and none (Chrome or Chromium) was found, "
     "or it did not start. The HTML file holds the same chart and opens anywhere; the camera in the chart's own toolbar "
@@ -56,6 +86,16 @@ def page(figure: Figure, title: str) -> bytes:
 
     drawn = for_export(figure, title)
     return plotly.io.to_html(drawn, include_plotlyjs=True, full_html=True, validate=False).encode()  # type: ignore[no-any-return]
+
+
+def script(figure: Figure, title: str, name: str) -> bytes:
+    """A Python script called `name` that draws the chart again, its data inside."""
+    import plotly.io
+
+    drawn = plotly.io.to_json(for_export(figure, title), validate=False)
+    held = json.dumps(json.loads(drawn), indent=1, ensure_ascii=True)
+    plain = "".join(c if c.isprintable() and c not in '\\"' else " " for c in title)
+    return SCRIPT.format(title=plain, name=name, stem=name.removesuffix(".py"), figure=held).encode()
 
 
 def points(curves: Sequence[Curve], live: Reading | None, names: Sequence[str], run: str) -> list[dict[str, Any]]:

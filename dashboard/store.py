@@ -1017,3 +1017,25 @@ def mean_change(now: ParetoFront, then: ParetoFront, live: LiveRun) -> Interval 
         return None
     main = [f.per_query[:, :, :1].swapaxes(0, 1) for f in (now, then) if f.per_query is not None]  # (q, p, 1)
     return paired(_means(main[0]), _means(main[1]), live.table.bootstrap)[0]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# A model to take away
+
+
+def onnx_model(saved: Saved, live: LiveRun, choice: Choice) -> Prepared[bytes]:
+    """One trade-off as an ONNX file, made by a thread: not yet begun the first time, the same one afterwards."""
+    key = ("onnx", str(saved.entry.path), saved.stamp, choice.to_text())
+    return _exports().get(key, lambda: Prepared(lambda say: _to_onnx(live, choice, say)))
+
+
+def _to_onnx(live: LiveRun, choice: Choice, say: Callable[[str], None]) -> bytes:
+    from hyperdpo.rank.export import to_onnx
+
+    say("recording the model as a graph")
+    return to_onnx(live.run, choice.weights, scale=choice.scale)
+
+
+@st.cache_resource(show_spinner=False)
+def _exports() -> Kept:
+    return Kept(4)

@@ -16,12 +16,13 @@ import numpy as np
 import streamlit as st
 from plotly.basedatatypes import BaseFigure
 
-from dashboard import export, store, words
+from dashboard import export, store, ticker, words
 from dashboard.charts import Figure
 from dashboard.state import Key, quoted
 from dashboard.store import Prepared, RunEntry, Saved
 from hyperdpo.errors import HyperDPOError
 
+PACK_MS = 500
 PLOT_CONFIG = {
     "displaylogo": False,
     "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
@@ -163,12 +164,16 @@ def device_box(job: Prepared[Any]) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Take:
-    """What can be downloaded: tables and figures by their titles, made when asked for; `name` begins the file names."""
+    """What can be downloaded: tables and figures by their titles, made when asked for; `name` begins the file names.
+
+    `model` draws what is there to take a model away.
+    """
 
     name: str
     title: str
     tables: Mapping[str, Callable[[], list[dict[str, Any]]]]
     figures: Mapping[str, Callable[[], Figure]]
+    model: Callable[[], None] | None = None
 
 
 def downloads(take: Take, key: str) -> None:
@@ -198,10 +203,13 @@ def _inside(take: Take, key: str) -> None:
             picked = st.selectbox("Chart", list(take.figures), key=f"{key}.which", label_visibility="collapsed")
             which = picked or which
         form = st.segmented_control(
-            "Format", ["PNG", "SVG", "PDF", "HTML"], key=f"{key}.kind", label_visibility="collapsed"
-        )
+            "Format", ["PNG", "SVG", "PDF", "HTML", "Python"], key=f"{key}.kind", label_visibility="collapsed",
+            help="Python is a script that draws the chart again, its data inside.",
+        )  # fmt: skip
         if form is not None:
             _picture(take, which, form)
+        if take.model is not None:
+            take.model()
 
 
 def _picture(take: Take, which: str, kind: str) -> None:
@@ -210,10 +218,34 @@ def _picture(take: Take, which: str, kind: str) -> None:
         return
     with st.spinner(f"Drawing the {kind} ..."):
         figure, title = take.figures[which](), f"{take.title}: {which[:1].lower()}{which[1:]}"
-        content = export.page(figure, title) if kind == "HTML" else export.picture(figure, title, kind)
+        file = f"{take.name}-{_slug(which)}.{export.SUFFIX.get(kind, kind.lower())}"
+        if kind == "HTML":
+            content = export.page(figure, title)
+        elif kind == "Python":
+            content = export.script(figure, title, file)
+        else:
+            content = export.picture(figure, title, kind)
     st.download_button(
-        f"Save {kind}", content, f"{take.name}-{_slug(which)}.{kind.lower()}", export.MIME[kind], type="primary",
-        width="stretch", on_click="ignore",
+        f"Save {kind}", content, file, export.MIME[kind], type="primary", width="stretch", on_click="ignore"
+    )
+
+
+@st.fragment
+def packed(made: Prepared[bytes], key: str, label: str, file: str, kind: str) -> None:
+    """A model that a thread makes: what it is doing, then the button that saves it, with its size."""
+    made.begin()
+    made.wait(0.2)
+    if made.failure:
+        st.error(plain_markdown(made.failure))
+        return
+    content = made.live
+    if content is None:
+        st.caption(f"{words.capital(made.doing)}, {made.seconds:.0f} s ...")
+        ticker.show(key, on=True, milliseconds=PACK_MS)
+        return
+    st.download_button(
+        f"{label}, {len(content) / 1e6:.1f} MB", content, file, export.MIME[kind], type="primary", width="stretch",
+        on_click="ignore",
     )  # fmt: skip
 
 

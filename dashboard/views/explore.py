@@ -15,18 +15,21 @@ import streamlit as st
 
 from dashboard import blocks, charts, export, panel, point, store, ticker, words
 from dashboard.readings import Curve, Reading
-from dashboard.state import K_CHOICES, Key, Wanted, equal_choice, read_url, write_url
+from dashboard.state import K_CHOICES, Choice, Key, Wanted, equal_choice, read_url, write_url
 from dashboard.store import Job, LiveRun, RunEntry, Saved
 from dashboard.views.common import (
     PLOT_CONFIG,
     Ready,
+    Take,
     add_note,
     asked_first,
     asked_run,
     chosen_device,
     default_axes,
     device_box,
+    downloads,
     friendly,
+    packed,
     plain_markdown,
     show_notes,
     write_address,
@@ -278,10 +281,6 @@ class Drawing:
         """The points for CSV and JSON."""
         return export.points(self.curves, self.reading, self.saved.names, self.saved.entry.label)
 
-    def title(self) -> str:
-        """A title for an exported chart."""
-        return f"{self.saved.entry.label}: {self.y} against {self.x} at c = {self.scale:g}"
-
 
 def look_up(saved: Saved, live: LiveRun | None) -> Drawing:
     """The drawing of the session's state: live where there is a model, else from the saved fronts."""
@@ -324,9 +323,8 @@ def _toolbar(saved: Saved, job: Job) -> None:
         live = job.live is not None
         ks = sorted({*K_CHOICES, s[Key.K]}) if live else [saved.k]
         _choose("NDCG@", ks, Key.K, help="How many places at the top of a list count.", disabled=not live)
-    with away, st.popover("Download", width="stretch", on_change="rerun", key="away") as box:
-        if box.open:
-            _downloads(saved, job)
+    with away:
+        downloads(_take(saved, job), "away")
 
 
 def _choose(label: str, options: list[Any], key: Key, then: Callable[[Any], None] | None = None, **rest: Any) -> None:
@@ -353,41 +351,38 @@ def _go_to_run(label: str) -> None:
         add_note(*str(error).splitlines())
 
 
-@st.fragment
-def _downloads(saved: Saved, job: Job) -> None:
-    with friendly():
-        drawing = look_up(saved, job.live)
-        st.caption("The points, with w, c and every metric")
-        rows = drawing.rows()
-        left, right = st.columns(2)
-        name = f"hyperdpo-{''.join(c if c.isalnum() else '-' for c in saved.entry.label)[-60:]}"
-        left.download_button(
-            "CSV", export.points_csv(rows), f"{name}.csv", export.MIME["CSV"], width="stretch", on_click="ignore"
-        )
-        right.download_button(
-            "JSON", export.points_json(rows), f"{name}.json", export.MIME["JSON"], width="stretch", on_click="ignore"
-        )
-        st.caption("The chart as it stands")
-        kind = st.segmented_control(
-            "Format", ["PNG", "SVG", "PDF", "HTML"], key="away.kind", label_visibility="collapsed"
-        )
-        if kind is None:
-            return
-        if kind in export.IMAGES and not export.has_browser():
-            st.info(export.NO_BROWSER)
-            return
-        with st.spinner(f"Drawing the {kind} ..."):
-            figure, title = drawing.figure(), drawing.title()
-            content = export.page(figure, title) if kind == "HTML" else export.picture(figure, title, kind)
-        st.download_button(
-            f"Save {kind}",
-            content,
-            f"{name}.{kind.lower()}",
-            export.MIME[kind],
-            type="primary",
-            width="stretch",
-            on_click="ignore",
-        )
+def _take(saved: Saved, job: Job) -> Take:
+    """What can be taken away, as it stands when the box is opened."""
+    s = st.session_state
+    name = f"hyperdpo-{''.join(c if c.isalnum() else '-' for c in saved.entry.label)[-60:]}"
+    shown = f"{s[Key.Y]} against {s[Key.X]}"
+    return Take(
+        name,
+        saved.entry.label,
+        {"The points": lambda: look_up(saved, job.live).rows()},
+        {shown: lambda: look_up(saved, job.live).figure()},
+        lambda: _model(saved, job, name),
+    )
+
+
+def _model(saved: Saved, job: Job, name: str) -> None:
+    """This trade-off as an ONNX model, made when it is asked for, and the command that makes the same one."""
+    st.caption("This trade-off as a model (ONNX), for programs that know nothing of weights")
+    if job.live is None:
+        st.caption("The model is not ready yet.")
+        return
+    choice: Choice = st.session_state[Key.CHOICE]
+    listed = ",".join(f"{w:g}" for w in choice.weights)
+    st.code(
+        f"hyperdpo export {saved.entry.path} --weights {listed} --scale {choice.scale:g} --out {name}.onnx",
+        language=None, wrap_lines=True,
+    )  # fmt: skip
+    at = f"{saved.entry.label} {choice.to_text()}"
+    if st.button("Make it here", width="stretch", help="Takes some seconds; the command above makes the same file."):
+        st.session_state["away.model"] = at
+    if st.session_state.get("away.model") == at:
+        made = store.onnx_model(saved, job.live, choice)
+        packed(made, "away.pack", "Save the ONNX model", f"{name}.onnx", "ONNX")
 
 
 @st.fragment

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 import numpy as np
 import streamlit as st
 
-from dashboard import blocks, blocks_text, charts, charts_text, export, panel, point, store, text_store, ticker, words
+from dashboard import blocks, blocks_text, charts, charts_text, panel, point, store, text_store, ticker
 from dashboard import words_text as said
 from dashboard.readings import Curve, TextReading
 from dashboard.state import (
@@ -39,6 +39,7 @@ from dashboard.views.common import (
     device_box,
     downloads,
     friendly,
+    packed,
     plain_markdown,
     show_notes,
     write_address,
@@ -547,24 +548,6 @@ def _adapter(saved: Saved, job: Prepared[TextLive]) -> None:
     weights, note = job.live.nearest(choice.weights)
     if note:
         st.caption(plain_markdown(note))
-    _packed(saved, job.live, weights, form)
-
-
-@st.fragment
-def _packed(saved: Saved, model: TextLive, weights: tuple[float, ...], form: str) -> None:
-    made = text_store.adapter(model, weights, form)
-    made.begin()
-    made.wait(0.2)
-    if made.failure:
-        st.error(plain_markdown(made.failure))
-        return
-    content = made.live
-    if content is None:
-        st.caption(f"{words.capital(made.doing)}, {made.seconds:.0f} s ...")
-        ticker.show("text.pack", on=True, milliseconds=LOAD_MS)
-        return
     name = "-".join(f"{n}{100 * w:.0f}" for n, w in zip(saved.objectives, weights, strict=True) if w >= 0.005)
-    st.download_button(
-        f"Save the zip, {len(content) / 1e6:.1f} MB", content, f"{saved.entry.label[-40:].strip('/')}-{name}.zip",
-        export.MIME["ZIP"], type="primary", width="stretch", on_click="ignore",
-    )  # fmt: skip
+    file = f"{saved.entry.label[-40:].strip('/')}-{name}.zip"
+    packed(text_store.adapter(job.live, weights, form), "text.pack", "Save the zip", file, "ZIP")

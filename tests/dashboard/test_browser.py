@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 from driver import PATIENCE, App, live_point, open_live, parameters, ranges, trace
 
@@ -271,10 +274,11 @@ def test_downloads_are_what_is_on_the_page(page: Any, app: App, tmp_path: Path) 
         "PNG": b"\x89PNG",
         "PDF": b"%PDF",
         "HTML": b"<!doctype html",
+        "Python": b'"""small: ',
     }
     for kind, start in kinds.items():
         if kind in ("CSV", "JSON"):
-            button = page.get_by_role("button", name=kind, exact=True)
+            button = page.get_by_role("button", name=f"The points, {kind}", exact=True)
         else:
             page.get_by_role("radio", name=kind).or_(page.get_by_role("button", name=kind, exact=True)).first.click()
             button = page.get_by_role("button", name=f"Save {kind}")
@@ -285,11 +289,34 @@ def test_downloads_are_what_is_on_the_page(page: Any, app: App, tmp_path: Path) 
         download.value.save_as(saved)
         content = saved.read_bytes()
         assert content.startswith(start), kind
-        assert saved.suffix == f".{kind.lower()}"
+        assert saved.suffix == (".py" if kind == "Python" else f".{kind.lower()}")
     live = live_point(page)
-    rows = [line.split(",") for line in (tmp_path / "hyperdpo-small.csv").read_text().splitlines()]
+    rows = [line.split(",") for line in (tmp_path / "hyperdpo-small-the-points.csv").read_text().splitlines()]
     last = dict(zip(rows[0], rows[-1], strict=True))
     assert float(last[f"ndcg.{parameters(page)['x']}"]) == pytest.approx(live[0], abs=2e-6)
+    [program] = tmp_path.glob("*.py")
+    subprocess.run([sys.executable, program], cwd=tmp_path, check=True, timeout=60)
+    assert "DPO-LS" in program.with_suffix(".html").read_text("utf-8")
+
+
+def test_the_choice_is_taken_away_as_a_model_that_gives_the_same_scores(page: Any, app: App, tmp_path: Path) -> None:
+    open_live(page, f"{app.url}/?run=small&w=40,30,30&c=2")
+    page.get_by_test_id("stMain").get_by_role("button", name="Download", exact=True).click()
+    told = page.get_by_text("hyperdpo export").first.inner_text()
+    assert "--weights 0.4,0.3,0.3 --scale 2" in told
+    page.get_by_role("button", name="Make it here").click()
+    button = page.get_by_role("button", name="Save the ONNX model")
+    button.wait_for(timeout=PATIENCE)
+    with page.expect_download(timeout=PATIENCE) as download:
+        button.click()
+    download.value.save_as(tmp_path / "model.onnx")
+    run = RankRun(told.split()[2])
+    features = np.random.default_rng(0).random((7, len(run.task.features)), dtype=np.float32)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    given = {"features": features[None], "mask": np.ones((1, 7), bool)}
+    given["base_score"] = run.base.trees.predict(features)[None].astype(np.float32)  # LightGBM's, a second input
+    [scores] = session.run(["scores"], given)
+    np.testing.assert_allclose(scores[0], run.score(features, (0.4, 0.3, 0.3), scale=2.0), atol=1e-5)
 
 
 def test_a_phone_shows_chart_and_figures_and_keeps_the_sliders_in_a_drawer(browser: Any, app: App) -> None:
