@@ -6,7 +6,10 @@ import csv
 import io
 import json
 import math
+import subprocess
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +28,7 @@ MIME = {
     "ZIP": "application/zip",
     "ONNX": "application/octet-stream",
 }
+PRINT_SECONDS = 60
 SUFFIX = {"Python": "py"}  # where it is not the name of the kind
 SCRIPT = '''"""{title}: the chart that HyperDPO Explorer showed, drawn again. Needs plotly alone.
 
@@ -86,6 +90,33 @@ def page(figure: Figure, title: str) -> bytes:
 
     drawn = for_export(figure, title)
     return plotly.io.to_html(drawn, include_plotlyjs=True, full_html=True, validate=False).encode()  # type: ignore[no-any-return]
+
+
+def printed(page: str) -> bytes:
+    """A page of HTML as PDF, by the browser that also draws pictures. Raises ExportError without one."""
+    from choreographer.browsers.chromium import Chromium
+
+    try:
+        found = Chromium.find_browser(skip_local=False)
+        if not found:
+            raise ExportError(NO_BROWSER)
+        with tempfile.TemporaryDirectory(prefix="hyperdpo-") as room:
+            (Path(room) / "page.html").write_text(page, "utf-8")
+            out = Path(room) / "page.pdf"
+            flags = [
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--no-pdf-header-footer",
+                f"--user-data-dir={room}/user",
+            ]
+            subprocess.run(
+                [found, *flags, f"--print-to-pdf={out}", (Path(room) / "page.html").as_uri()],
+                check=True, capture_output=True, timeout=PRINT_SECONDS,
+            )  # fmt: skip
+            return out.read_bytes()
+    except (OSError, subprocess.SubprocessError) as error:
+        raise ExportError(f"{NO_BROWSER} ({type(error).__name__}: {str(error)[:200]})") from error
 
 
 def script(figure: Figure, title: str, name: str) -> bytes:

@@ -166,13 +166,14 @@ def device_box(job: Prepared[Any]) -> None:
 class Take:
     """What can be downloaded: tables and figures by their titles, made when asked for; `name` begins the file names.
 
-    `model` draws what is there to take a model away.
+    `report` makes the decision on one page, as HTML; `model` draws what is there to take a model away.
     """
 
     name: str
     title: str
     tables: Mapping[str, Callable[[], list[dict[str, Any]]]]
     figures: Mapping[str, Callable[[], Figure]]
+    report: Callable[[], str] | None = None
     model: Callable[[], None] | None = None
 
 
@@ -208,8 +209,28 @@ def _inside(take: Take, key: str) -> None:
         )  # fmt: skip
         if form is not None:
             _picture(take, which, form)
+        if take.report is not None:
+            st.caption("The decision on one page")
+            form = st.segmented_control("Report", ["HTML", "PDF"], key=f"{key}.report", label_visibility="collapsed",
+                                        format_func=lambda f: f"Report, {f}")  # fmt: skip
+            if form is not None:
+                _report(take, form)
         if take.model is not None:
             take.model()
+
+
+def _report(take: Take, kind: str) -> None:
+    if kind == "PDF" and not export.has_browser():
+        st.info(export.NO_BROWSER)
+        return
+    assert take.report is not None
+    with st.spinner("Writing the report ..."):
+        page = take.report()
+        content = export.printed(page) if kind == "PDF" else page.encode()
+    st.download_button(
+        f"Save the report, {kind}", content, f"{take.name}-report.{kind.lower()}", export.MIME[kind], type="primary",
+        width="stretch", on_click="ignore",
+    )  # fmt: skip
 
 
 def _picture(take: Take, which: str, kind: str) -> None:

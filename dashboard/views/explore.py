@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 import numpy as np
 import streamlit as st
 
-from dashboard import blocks, charts, export, panel, point, store, ticker, words
+from dashboard import blocks, charts, export, panel, point, report, store, ticker, words
 from dashboard.readings import Curve, Reading
 from dashboard.state import K_CHOICES, Choice, Key, Wanted, equal_choice, read_url, write_url
 from dashboard.store import Job, LiveRun, RunEntry, Saved
@@ -361,7 +361,42 @@ def _take(saved: Saved, job: Job) -> Take:
         saved.entry.label,
         {"The points": lambda: look_up(saved, job.live).rows()},
         {shown: lambda: look_up(saved, job.live).figure()},
+        lambda: _report(saved, job),
         lambda: _model(saved, job, name),
+    )
+
+
+def _report(saved: Saved, job: Job) -> str:
+    """The decision on one page: the choice as it stands, its figures, what else there was, and where it comes from."""
+    drawing = look_up(saved, job.live)
+    if drawing.reading is None:
+        raise HyperDPOError("This run has no figures of its own to report.")
+    config, reading = saved.config, drawing.reading
+    listed = ",".join(f"{w:g}" for w in reading.weights)
+    scale = f"--scale {drawing.scale:g}"
+    title = f"{saved.entry.label}: {drawing.y} against {drawing.x}"
+    data = config["data"]
+    return report.html(
+        report.Decision(
+            run=saved.entry.label,
+            names=saved.names,
+            reading=reading,
+            curves=drawing.curves,
+            price=drawing.price(),
+            skipped=blocks.skipped_words(reading, saved.names, store.SPLIT),
+            pinned=drawing.pinned,
+            provenance=[
+                ("run", f"{saved.entry.path} (method {config['method']['method']}, seed {config['seed']})"),
+                ("data", f"{data['name']}, fingerprint {data['fingerprint'][:12]}, {store.SPLIT} split"),
+                ("versions", ", ".join(f"{k} {v}" for k, v in config.get("versions", {}).items())),
+                ("written", time.strftime("%Y-%m-%d %H:%M")),
+            ],
+            commands=[
+                f"hyperdpo evaluate {saved.entry.path} {scale} --k {drawing.k}",
+                f"hyperdpo export {saved.entry.path} --weights {listed} {scale} --format onnx --out model.onnx",
+            ],
+            chart=export.picture(drawing.figure(), title, "SVG").decode() if export.has_browser() else "",
+        )
     )
 
 

@@ -299,6 +299,25 @@ def test_downloads_are_what_is_on_the_page(page: Any, app: App, tmp_path: Path) 
     assert "DPO-LS" in program.with_suffix(".html").read_text("utf-8")
 
 
+def test_the_decision_is_written_on_one_page(page: Any, app: App, tmp_path: Path) -> None:
+    open_live(page, f"{app.url}/?run=small&w=40,30,30")
+    page.get_by_test_id("stMain").get_by_role("button", name="Download", exact=True).click()
+    for kind in ("HTML", "PDF"):
+        page.get_by_text(f"Report, {kind}", exact=True).click()
+        button = page.get_by_role("button", name=f"Save the report, {kind}")
+        button.wait_for(timeout=PATIENCE)
+        with page.expect_download(timeout=PATIENCE) as download:
+            button.click()
+        download.value.save_as(tmp_path / f"report.{kind.lower()}")
+    written = (tmp_path / "report.html").read_text("utf-8")
+    assert "small: 40 % clicks, 30 % quality, 30 % margin, c = 1" in written
+    assert "<svg" in written
+    assert f"{live_point(page)[0]:.3f}" in written
+    printed = (tmp_path / "report.pdf").read_bytes()
+    assert printed.startswith(b"%PDF")
+    assert re.findall(rb"/Count (\d+)", printed) == [b"1"], "one page"
+
+
 def test_the_choice_is_taken_away_as_a_model_that_gives_the_same_scores(page: Any, app: App, tmp_path: Path) -> None:
     open_live(page, f"{app.url}/?run=small&w=40,30,30&c=2")
     page.get_by_test_id("stMain").get_by_role("button", name="Download", exact=True).click()
