@@ -60,7 +60,7 @@ def items_table(
 ) -> str:
     """Every item shown, in the order after: its labels by objective, and what its change of score rests on.
 
-    `why`: by item, of the change and of the base's score (None where the base is a column).
+    `why`: by item, of the change and of the base's score (None where it is not made of trees).
     """
     if not changed.right:
         return ""

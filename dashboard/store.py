@@ -24,6 +24,7 @@ import streamlit as st
 
 from dashboard.readings import ChangedList, Curve, Entrant, Judged, MovedItem, Reading
 from dashboard.state import Choice, next_scales
+from dashboard.words_changes import told_apart
 from hyperdpo.errors import HyperDPOError, RunError
 
 if TYPE_CHECKING:
@@ -546,11 +547,11 @@ class LiveRun:
         _workers().submit(work)
 
     def queries(self) -> list[str]:
-        """What to show for each test list."""
+        """What to show for each test list; where several have the same text, its number among them."""
 
         def make() -> list[str]:
             texts = self.data.query_texts
-            return [texts[i] for i in self.table.lists.query_index.tolist()]
+            return told_apart([texts[i] for i in self.table.lists.query_index.tolist()])
 
         return self._lists_kept.get("queries", make)
 
@@ -614,7 +615,7 @@ class LiveRun:
     def reasons(
         self, number: int, before: Choice | None, after: Choice, items: tuple[int, ...]
     ) -> dict[int, tuple[Reasons, Reasons | None]]:
-        """By item of one list, what its change of score rests on, and its base score (None where that is a column)."""
+        """By item of one list, what its change of score rests on, and its base score (None but for trees)."""
         key = ("reasons", number, before, after, items)
         return self._kept.get(key, lambda: self._guarded(lambda: self._reasons(number, before, after, items)))
 
@@ -628,7 +629,7 @@ class LiveRun:
         scaled = self.run.scaler(raw).to(self.table.device)
         base = self.table.base[number, : len(raw)]
         change = change_shares(self._asked(before), self._asked(after), scaled, base, items)
-        below = base_shares(self.run.base, raw, scaled, items)
+        below = base_shares(self.run.base, raw, items)
         return {
             i: (reasons(change[j], names), None if below is None else reasons(below[j], names))
             for j, i in enumerate(items)

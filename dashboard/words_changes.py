@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +23,10 @@ SENSITIVITY = (
     "here; it does not tell what would happen if that feature were changed in the world, nor why the labels are as "
     "they are."
 )
-TREES = "The model's own tree contributions (LightGBM) take the place of gradients where it is made of trees."
+BASE = (
+    "The base's score is told by its own trees (LightGBM's contributions), beside the average item of the list in the "
+    "same way: why the base had the item where it was."
+)
 
 
 def summary(found: Changes, pair: Pair, main: str) -> str:
@@ -35,6 +39,12 @@ def summary(found: Changes, pair: Pair, main: str) -> str:
     told = f"for {counts['gained']:,} {main} rises, for {counts['lost']:,} it falls, for {level:,} it stays"
     rest = f", {counts['unknown']:,} have no positive label for it" if counts["unknown"] else ""
     return f"{between}, {counts['changed']:,} of {counts['lists']:,} test lists change: {told}{rest}."
+
+
+def told_apart(queries: list[str]) -> list[str]:
+    """The lists' names; those that several lists have carry the list's number too."""
+    often = Counter(queries)
+    return [f"{q} (list {i})" if often[q] > 1 else q for i, q in enumerate(queries)]
 
 
 def none_here(only: str, main: str) -> str:

@@ -104,8 +104,10 @@ def _one(live: LiveRun, now: Pair, here: int, k: int) -> None:
         help="Each item's labels by objective, and the features that the change of its score rests on.",
     )  # fmt: skip
     if st.session_state.get(Key.WHY):
-        why = live.reasons(here, now.before, now.after, _items(changed))
-        note = f'<p class="hx-small">{escape(said.SENSITIVITY)} {escape(said.TREES)}</p>'
+        with st.spinner("Looking for what moved them ...", show_time=False):
+            why = live.reasons(here, now.before, now.after, _items(changed))
+        trees = f" {said.BASE}" if any(base is not None for _, base in why.values()) else ""
+        note = f'<p class="hx-small">{escape(said.SENSITIVITY + trees)}</p>'
         st.html(blocks_changes.items_table(changed, names, now, why) + note)
 
 

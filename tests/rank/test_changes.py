@@ -20,7 +20,8 @@ from hyperdpo.rank.changes import (
     read_position,
     shown_items,
 )
-from hyperdpo.rank.reasons import integrated_gradients, reasons
+from hyperdpo.rank.model import NetConfig, Ranker
+from hyperdpo.rank.reasons import STEPS, change_shares, in_list, integrated_gradients, reasons
 from hyperdpo.weights import parse_weights
 
 
@@ -123,7 +124,7 @@ def test_the_items_shown_are_the_first_of_either_order() -> None:
 def test_shares_of_a_linear_score_are_known_and_sum_to_the_difference() -> None:
     x = torch.randn(5, 3, generator=torch.Generator().manual_seed(1))
     slope = torch.tensor([1.0, -2.0, 0.5])
-    found = integrated_gradients(lambda lists: lists @ slope, x, [0, 3])
+    found = integrated_gradients(in_list(lambda lists: lists @ slope, x), x, [0, 3])
     torch.testing.assert_close(found, ((x - x.mean(0)) * slope)[[0, 3]])
 
 
@@ -134,7 +135,7 @@ def test_shares_sum_to_the_change_and_agree_with_a_slow_version() -> None:
     def score(lists: torch.Tensor) -> torch.Tensor:  # items of a list depend on each other
         return (lists @ a).tanh() - (lists**2).sum(-1).mean(-1, keepdim=True)
 
-    found = integrated_gradients(score, x, [2], steps=400)[0]
+    found = integrated_gradients(in_list(score, x), x, [2], steps=400)[0]
     start = x.clone()
     start[2] = x.mean(0)
     assert float(found.sum()) == pytest.approx(float(score(x[None])[0, 2] - score(start[None])[0, 2]), abs=1e-4)
@@ -151,7 +152,34 @@ def test_shares_sum_to_the_change_and_agree_with_a_slow_version() -> None:
 
 
 def test_a_list_of_one_item_has_no_reasons() -> None:
-    assert integrated_gradients(lambda lists: lists.sum(-1), torch.ones(1, 2), [0]).tolist() == [[0.0, 0.0]]
+    x = torch.ones(1, 2)
+    assert integrated_gradients(in_list(lambda lists: lists.sum(-1), x), x, [0]).tolist() == [[0.0, 0.0]]
+
+
+@pytest.mark.parametrize("use_base", [False, True])
+@pytest.mark.parametrize("kind", ["mixture", "geometric", "film", "augmentation", "scratch"])
+def test_without_attention_the_short_way_gives_what_the_whole_list_gives(kind: str, use_base: bool) -> None:
+    torch.manual_seed(3)
+    model = Ranker(4, 2, kind, NetConfig(width=8, layers=1, heads=0, use_base=use_base), (1.5, 1.5)).eval()
+    x, base = torch.randn(6, 4), torch.randn(6)
+    at = Position((0.3, 0.7), 2.0)
+    quick = change_shares(None, (model, at), x, base, [0, 5])
+    mask, w = torch.ones(1, 6, dtype=torch.bool), torch.tensor(at.weights)
+    whole = in_list(lambda lists: model(lists, base.expand(len(lists), -1), mask.expand(len(lists), -1), w), x)
+    slow = integrated_gradients(whole, x, [0, 5], steps=STEPS) / at.scale
+    np.testing.assert_allclose(quick, slow.numpy(), atol=1e-5)
+    assert np.abs(quick).max() > 1e-3
+
+
+def test_from_a_choice_to_itself_nothing_changes_and_there_and_back_cancel() -> None:
+    torch.manual_seed(4)
+    model = Ranker(4, 2, "mixture", NetConfig(width=8, layers=1, heads=2), (1.0, 1.0)).eval()
+    x, base = torch.randn(5, 4), torch.randn(5)
+    one, two = (model, Position((0.2, 0.8))), (model, Position((0.9, 0.1), 0.5))
+    assert np.abs(change_shares(one, one, x, base, [0, 1, 2])).max() == 0
+    there, back = change_shares(one, two, x, base, [1]), change_shares(two, one, x, base, [1])
+    np.testing.assert_allclose(there, -back, atol=1e-6)
+    assert np.abs(there).max() > 1e-3
 
 
 def test_the_largest_shares_are_told_and_the_rest_is_not_dropped() -> None:
