@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from html import escape
 
 from dashboard import charts, words
-from dashboard.readings import Curve, ListItem, Reading
-
-HAIR = "\u200a"
+from dashboard.readings import Curve, Reading
 
 
 def _mark(verdict: words.Change | None) -> str:
@@ -18,17 +16,24 @@ def _mark(verdict: words.Change | None) -> str:
     return "up" if verdict.up else "down"
 
 
-def figures_strip(reading: Reading, names: Sequence[str], against_a: Sequence[words.Change] | None = None) -> str:
-    """One card an objective, main last: the change from the base, its interval, and in words where it is none."""
+def figures_strip(
+    reading: Reading, names: Sequence[str], against_a: Sequence[words.Change] | None = None, pair: str = "vs A"
+) -> str:
+    """One card an objective, main last: the change from the base, its interval, and in words where it is none.
+
+    `against_a` is the change between the two choices compared, which `pair` names.
+    """
     found = words.changes(reading)
     cards = []
     for place in (*range(1, len(names)), 0):
         change = found[place] if found else None
-        cards.append(_card(reading, names[place], place, change, against_a[place] if against_a else None))
+        cards.append(_card(reading, names[place], place, change, against_a[place] if against_a else None, pair))
     return f'<div class="hx-strip" role="list" aria-label="Change from the base, by objective">{"".join(cards)}</div>'
 
 
-def _card(reading: Reading, name: str, place: int, change: words.Change | None, against_a: words.Change | None) -> str:
+def _card(
+    reading: Reading, name: str, place: int, change: words.Change | None, against_a: words.Change | None, pair: str
+) -> str:
     value = reading.ndcg[place]
     base = None if reading.base is None else float(reading.base[place])
     big, small, verdict = words.number(float(value)), "", ""
@@ -41,18 +46,19 @@ def _card(reading: Reading, name: str, place: int, change: words.Change | None, 
     lines = [
         f'<div class="hx-name" title="{escape(name)}">{_dot(place)}<span>{escape(name)}</span></div>',
         f'<div class="hx-big hx-{_mark(change)}">{_arrow(change)}{escape(big)}</div>',
-        _measured(f"NDCG@{reading.k} {words.number(float(value))}, base {words.number(base)}", against_a),
+        _measured(f"NDCG@{reading.k} {words.number(float(value))}, base {words.number(base)}", against_a, pair),
         f'<div class="hx-small" title="{escape(small)}">{verdict or escape(small)}</div>',
     ]
     return f'<div class="hx-card{" hx-main" if place == 0 else ""}" role="listitem">{"".join(lines)}</div>'
 
 
-def _measured(figures: str, against_a: words.Change | None) -> str:
+def _measured(figures: str, against_a: words.Change | None, pair: str) -> str:
     """A card's third line: NDCG, or in its place the change from A, so that pinning moves nothing on the page."""
     if against_a is None:
         return f'<div class="hx-small">{escape(figures)}</div>'
     said = words.SAME if against_a.verdict == words.SAME else against_a.words
-    return f'<div class="hx-small hx-a" title="{escape(figures)}">vs A: {escape(said)}</div>'
+    known = f"{pair}: {against_a.words}, 95 %: {against_a.interval}; {figures}"
+    return f'<div class="hx-small hx-a" title="{escape(known)}">{escape(pair)}: {escape(said)}</div>'
 
 
 def _arrow(change: words.Change | None) -> str:
@@ -66,13 +72,17 @@ def _dot(place: int) -> str:
 
 
 def figures_table(
-    reading: Reading, names: Sequence[str], against_a: Sequence[words.Change] | None, skipped: str
+    reading: Reading,
+    names: Sequence[str],
+    against_a: Sequence[words.Change] | None,
+    skipped: str,
+    pair: str = "now against A",
 ) -> str:
-    """Every figure of the live point, one row an objective."""
+    """Every figure of the live point, one row an objective; `pair` names the two choices of `against_a`."""
     found = words.changes(reading)
     head = ["objective", f"NDCG@{reading.k}", "base", "change", "95 % interval", "verdict", "cross-entropy", "base"]
     if against_a is not None:
-        head.append("against A")
+        head.append(pair)
     labels = [*head[:7], "of the base", *head[8:]]
     rows = []
     for place, name in [(p, names[p]) for p in (*range(1, len(names)), 0)]:
@@ -93,11 +103,17 @@ def figures_table(
             words.number(entropy[1]) if place else "",
         ]
         if against_a is not None:
-            cells.append(words.SAME if against_a[place].verdict == words.SAME else against_a[place].words)
+            cells.append(_with_interval(against_a[place]))
         label = f"{_dot(place)}{escape(name)}{' (main)' if place == 0 else ''}"
         rows.append(row(f'<th scope="row">{label}</th>', cells, labels, data=f' data-objective="{escape(name)}"'))
     note = f'<p class="hx-small">Cross-entropy: lower is better. {escape(skipped)}</p>'
     return table(head, rows, "Every figure of the live point", left=(0,)) + note
+
+
+def _with_interval(change: words.Change) -> str:
+    """A change and its 95 % interval, or that there is no measurable one."""
+    said = words.SAME if change.verdict == words.SAME else change.words
+    return f"{said} ({change.interval})" if change.interval else said
 
 
 def fronts_table(curves: Sequence[Curve], reading: Reading | None, scale: float, k: int) -> str:
@@ -183,44 +199,6 @@ def legend(entries: Sequence[charts.Entry]) -> str:
     """The chart's legend; names are escaped already."""
     rows = [f'<li class="{"hx-you" if e.main else ""}">{_key(e.colour, e.sign, e.line)}{e.words}</li>' for e in entries]
     return f'<ul class="hx-legend" aria-label="Legend">{"".join(rows)}</ul>'
-
-
-def lists_side_by_side(query: str, base: Sequence[ListItem], now: Sequence[ListItem], main: str) -> str:
-    """The top of one list as the base ranks it and as it is ranked now, with each item's move."""
-    return (
-        '<div class="hx-lists">'
-        + _list_table("Base", base, main, moves=False)
-        + _list_table("Now", now, main, moves=True)
-        + "</div>"
-    )
-
-
-def _list_table(title: str, items: Sequence[ListItem], main: str, *, moves: bool) -> str:
-    rows = []
-    for i, item in enumerate(items):
-        move = _move(item) if moves else ""
-        rows.append(
-            f'<tr><td class="hx-rank">{i + 1}</td><td class="hx-item">{escape(item.title)}'
-            f'<span class="hx-quiet"> {escape(item.price)}</span></td><td>{item.grade:g}</td>'
-            + (f'<td class="hx-move">{move}</td>' if moves else "")
-            + "</tr>"
-        )
-    head = f'<th scope="col">#</th><th scope="col" class="hx-left">item</th><th scope="col">{escape(main)}</th>'
-    if moves:
-        head += '<th scope="col">from</th>'
-    return (
-        f'<table class="hx-table hx-list"><caption>{title}</caption><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table>"
-    )
-
-
-def _move(item: ListItem) -> str:
-    by = item.base_rank - item.rank
-    if by == 0:
-        return '<span class="hx-quiet">=</span>'
-    word, sign = ("up", "▲") if by > 0 else ("down", "▼")
-    arrow = f'<span aria-hidden="true">{sign}</span>{HAIR}<span class="hx-sr">{word} from </span>'
-    return f'<span class="hx-{word}">{arrow}{item.base_rank}</span>'
 
 
 def runs_table(rows: Sequence[Sequence[str]], head: Sequence[str]) -> str:

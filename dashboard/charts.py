@@ -117,6 +117,7 @@ def front_figure(
     *,
     k: int,
     pinned: Reading | None = None,
+    pinned_b: Reading | None = None,
     edge: tuple[np.ndarray, np.ndarray] | None = None,
     names: Sequence[str] = (),
     view: str = "",
@@ -128,7 +129,7 @@ def front_figure(
         live: the point the sliders stand at.
         x, y: names of objectives, or of the main one.
         ranges: (1 + m, 2) lowest and highest NDCG, main first; fixed while sliders move.
-        pinned: choice A.
+        pinned, pinned_b: choices A and B.
         edge: weights (p, m) and NDCG (p, 1 + m) of one model between "only x" and "only y".
         names: main, then the objectives; taken from the first curve if empty.
         view: what the reader's zoom belongs to; it is kept while this stays the same.
@@ -138,8 +139,8 @@ def front_figure(
     traces = [_curve_trace(c, names, i, j) for c in _quiet_first(curves)]
     if edge is not None:
         traces.insert(-1 if traces else 0, _edge_trace(edge, names, i, j, live))
-    if pinned is not None:
-        traces.append(_pin_trace(pinned, names, i, j))
+    pins = zip("AB", (pinned, pinned_b), strict=True)
+    traces += [_pin_trace(p, names, i, j, letter) for letter, p in pins if p is not None]
     if live is not None:
         traces.append(_live_trace(live, names, i, j))
     return {"data": traces or [NOTHING], "layout": plane_layout(names, i, j, ranges, k, view)}
@@ -175,7 +176,7 @@ def legend(figure: Figure) -> list[Entry]:
     """What the page's legend says, the most important first; A's mark says its own name."""
     out = []
     for trace in reversed(figure["data"]):
-        if not trace.get("name") or trace.get("meta") == "pin":
+        if not trace.get("name") or str(trace.get("meta")).startswith("pin"):
             continue
         marker, line = trace.get("marker", {}), trace.get("line", {})
         style = {"dash": "dashed", "dot": "dotted", "solid": "solid"}.get(line.get("dash", "solid"), "dashed")
@@ -405,18 +406,19 @@ def _cross(change: Any, colour: str) -> dict[str, Any]:
     }
 
 
-def _pin_trace(pinned: Reading, names: Sequence[str], i: int, j: int) -> dict[str, Any]:
+def _pin_trace(pinned: Reading, names: Sequence[str], i: int, j: int, letter: str = "A") -> dict[str, Any]:
+    """A pinned choice; its letter stands above A and below B, so that both can be read where they lie close."""
     return {
         "type": "scatter",
         "mode": "markers+text",
-        "meta": "pin",
-        "name": "A, pinned",
+        "meta": "pin" if letter == "A" else f"pin-{letter.lower()}",
+        "name": f"{letter}, pinned",
         "x": [number(pinned.ndcg[i])],
         "y": [number(pinned.ndcg[j])],
-        "text": ["<b>A</b>"],
-        "hovertext": [_reading_words("A, pinned", pinned, names)],
+        "text": [f"<b>{letter}</b>"],
+        "hovertext": [_reading_words(f"{letter}, pinned", pinned, names)],
         "hovertemplate": "%{hovertext}<extra></extra>",
-        "textposition": "top center",
+        "textposition": "top center" if letter == "A" else "bottom center",
         "textfont": {"size": 14, "color": PIN_COLOUR},
         "marker": {"symbol": "diamond", "size": 13, "color": PIN_COLOUR, "line": {"color": LIVE_RING, "width": 1.5}},
     }

@@ -88,7 +88,7 @@ class Panel {
   }
 
   build() {
-    const { names, colours, low, caution, pins } = this.data;
+    const { names, colours, low, caution } = this.data;
     this.lowest = lowestStep(low);
     const rows = names.map((name, i) => {
       const id = `attention-${i}`;
@@ -122,11 +122,11 @@ class Panel {
     };
     const equal = button("equal", "The same attention for every objective", () => this.equal());
     equal.className = "small";
-    const pin = button("pin as A", "", () => this.trigger("pin"));
+    const pins = this.pins();
     const copy = button("copy link", "Copies this page's address: whoever opens it sees the same view", () => this.copy(copy));
     const reset = button("reset", "Equal attention, c = 1, nothing locked", () => this.reset());
     const warning = element("p", { className: "caution", textContent: caution, hidden: true, role: "note" });
-    this.parts = { rows, scale, scaleValue, pin, equal, warning };
+    this.parts = { rows, scale, scaleValue, pins, equal, warning };
     const attention = element("div", { role: "group" }, [
       element("div", { className: "line head" }, [element("h2", { textContent: "What matters" }), equal]),
       ...rows.map((r) => r.node),
@@ -140,11 +140,27 @@ class Panel {
       ]),
       warning,
     ]);
-    this.root.replaceChildren(attention, distance, element("div", { className: "buttons" }, [reset, ...(pins ? [pin] : []), copy]));
+    this.root.replaceChildren(attention, distance, element("div", { className: "buttons" }, [reset, ...Object.values(pins), copy]));
+  }
+
+  // Two choices can be pinned, A first; which of these buttons are of use depends on how many are.
+  pins() {
+    const made = (text, title, what, when) => {
+      const button = element("button", { type: "button", textContent: text, title });
+      button.onclick = () => this.trigger(what);
+      return Object.assign(button, { when });
+    };
+    return {
+      a: made("pin as A", "Remember this choice as A and compare with it", "pin", 0),
+      b: made("pin as B", "Remember this choice as B and compare it with A", "pin-b", 1),
+      off: made("unpin A", "Stop comparing with A", "clear", 1),
+      swap: made("swap A and B", "A becomes B and B becomes A", "swap", 2),
+      clear: made("unpin both", "Stop comparing A and B", "clear", 2),
+    };
   }
 
   draw() {
-    const { rows, scale, scaleValue, pin } = this.parts;
+    const { rows, scale, scaleValue, pins } = this.parts;
     const alone = rows.length === 1;
     rows.forEach(({ slider, lock, value, only }, i) => {
       slider.value = String(this.percent[i]);
@@ -164,8 +180,11 @@ class Panel {
     scale.setAttribute("aria-valuetext", `c = ${this.scale}`);
     scaleValue.textContent = `c = ${this.scale.toPrecision(3)}`;
     this.parts.warning.hidden = !this.data.caution || this.scale >= 1;
-    pin.textContent = this.data.pinned ? "unpin A" : "pin as A";
-    pin.title = this.data.pinned ? "Stop comparing with A" : "Remember this choice as A and compare with it";
+    const focused = this.root.getRootNode().activeElement;
+    for (const button of Object.values(pins)) button.hidden = !this.data.pins || button.when !== this.data.pinned;
+    if (focused && focused.when !== undefined && focused.hidden) {
+      Object.values(pins).find((button) => !button.hidden)?.focus(); // the keyboard stays where it was
+    }
   }
 
   move(index, value) {

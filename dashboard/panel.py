@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
+from types import EllipsisType
 from typing import Any
 
 import streamlit as st
@@ -18,12 +19,12 @@ from dashboard.charts import objective_colour
 from dashboard.state import MIN_SCALE, Choice, Key, clean_scale, whole_percent
 
 HERE = Path(__file__).parent
-PINNED, PAINTED = "pin", "painted"
+PINNED, PINNED_B, SWAPPED, CLEARED, PAINTED = "pin", "pin-b", "swap", "clear", "painted"
 
 
 @dataclass(frozen=True)
 class PanelState:
-    """What the panel shows: the choice, which objectives are locked, and A.
+    """What the panel shows: the choice, which objectives are locked, and the pinned A and B; no B without A.
 
     `epoch` grows when the state changes for another reason than a move of the panel, which then takes it over; `ack` is
     the number of the last move that was handled; `low` is the smallest c.
@@ -35,6 +36,7 @@ class PanelState:
     epoch: int = 0
     ack: int = 0
     low: float = MIN_SCALE
+    pin_b: Choice | None = None
 
 
 def heard(state: PanelState, moved: Any) -> PanelState:
@@ -54,8 +56,18 @@ def heard(state: PanelState, moved: Any) -> PanelState:
 
 
 def pressed(state: PanelState, what: Any) -> PanelState:
-    """The state after a button that is not a slider's: `pin` sets A, and takes it away again."""
-    return replace(state, pin=None if state.pin else state.choice) if what == PINNED else state
+    """The state after a button that is not a slider's.
+
+    `pin` sets A, and takes it away again (B, if there is one, becomes A); `pin-b` sets B beside A; `swap` exchanges
+    them; `clear` takes both away.
+    """
+    if what == PINNED:
+        return replace(state, pin=state.pin_b if state.pin else state.choice, pin_b=None)
+    if what == PINNED_B and state.pin is not None:
+        return replace(state, pin_b=state.choice)
+    if what == SWAPPED and state.pin_b is not None:
+        return replace(state, pin=state.pin_b, pin_b=state.pin)
+    return replace(state, pin=None, pin_b=None) if what == CLEARED else state
 
 
 @dataclass(frozen=True)
@@ -65,7 +77,7 @@ class Seat:
     Attributes:
         name: stands after the session's keys; empty for the ranking views.
         low: smallest c. caution: what the panel says where c is below 1; empty where that needs no word.
-        pins: whether a choice can be pinned as A.
+        pins: whether choices can be pinned as A and B.
     """
 
     name: str = ""
@@ -84,20 +96,30 @@ RANKING = Seat()
 def current(seat: Seat = RANKING) -> PanelState:
     """The panel's state as the session keeps it."""
     s, key = st.session_state, seat.key
-    locked, pin = s.get(key(Key.LOCKED), ()), s.get(key(Key.PIN))
-    return PanelState(s[key(Key.CHOICE)], locked, pin, s.get(key(Key.EPOCH), 0), s.get(key(Key.ACK), 0), seat.low)
+    locked, pin, pin_b = s.get(key(Key.LOCKED), ()), s.get(key(Key.PIN)), s.get(key(Key.PIN_B))
+    epoch, ack = s.get(key(Key.EPOCH), 0), s.get(key(Key.ACK), 0)
+    return PanelState(s[key(Key.CHOICE)], locked, pin, epoch, ack, seat.low, pin_b)
 
 
 def keep(state: PanelState, seat: Seat = RANKING) -> None:
     """Write the panel's state to the session."""
     s, key = st.session_state, seat.key
     s[key(Key.CHOICE)], s[key(Key.LOCKED)], s[key(Key.PIN)] = state.choice, state.locked, state.pin
-    s[key(Key.EPOCH)], s[key(Key.ACK)] = state.epoch, state.ack
+    s[key(Key.EPOCH)], s[key(Key.ACK)], s[key(Key.PIN_B)] = state.epoch, state.ack, state.pin_b
 
 
-def set_choice(choice: Choice, pin: Choice | None = None, seat: Seat = RANKING) -> None:
-    """Put the sliders somewhere from outside: nothing stays locked."""
-    keep(PanelState(choice, (), pin, st.session_state.get(seat.key(Key.EPOCH), 0) + 1, 0), seat)
+def set_choice(
+    choice: Choice, pin: Choice | None = None, seat: Seat = RANKING, pin_b: Choice | EllipsisType | None = ...
+) -> None:
+    """Put the sliders somewhere from outside: nothing stays locked.
+
+    `pin` is A. B stays as it is where nothing is said of it, but never without A.
+    """
+    s = st.session_state
+    if pin_b is ...:
+        pin_b = s.get(seat.key(Key.PIN_B))
+    b = pin_b if pin is not None and not isinstance(pin_b, EllipsisType) else None
+    keep(PanelState(choice, (), pin, s.get(seat.key(Key.EPOCH), 0) + 1, 0, pin_b=b), seat)
 
 
 def show(
@@ -119,7 +141,7 @@ def show(
             "percent": list(state.choice.percent),
             "locked": [i in state.locked for i in range(len(objectives))],
             "scale": state.choice.scale,
-            "pinned": state.pin is not None,
+            "pinned": (state.pin is not None) + (state.pin_b is not None),
             "epoch": state.epoch,
             "ack": state.ack,
             "url": url(),

@@ -54,14 +54,39 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class ListItem:
-    """One row of a sample list: its place (from 1) under the base and now, and what people read."""
+class MovedItem:
+    """One item of a list under two choices.
 
-    base_rank: int
-    rank: int
+    Attributes:
+        index: its place in the data, from 0. before, after: its places in the two orders, from 1.
+        title, price: what people read. labels: (1 + m) raw, main first; NaN where there is none.
+    """
+
+    index: int
+    before: int
+    after: int
     title: str
     price: str
-    grade: float
+    labels: tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class ChangedList:
+    """One list under two choices.
+
+    Attributes:
+        number: among the test lists, from 0. query: what to show for it. size: its items.
+        left, right: its first items before and after, best first.
+        before, after: (1 + m) NDCG@k, main first, NaN without a positive label.
+    """
+
+    number: int
+    query: str
+    size: int
+    left: tuple[MovedItem, ...]
+    right: tuple[MovedItem, ...]
+    before: np.ndarray
+    after: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,7 @@ MIN_SCALE, MAX_SCALE = 0.1, 10.0
 SCALE_STEPS = 50  # of the slider on either side of c = 1
 K_CHOICES = (1, 3, 5, 10, 20, 50)
 DEFAULT_K = 10
+ONLY = ("all", "gained", "lost")  # which of the lists that change are told
 MAX_TEXT = 200  # of anything a foreign URL may say, when it is quoted back
 
 
@@ -25,10 +26,13 @@ class Key(StrEnum):
     CHOICE = "hx.choice"  # Choice
     LOCKED = "hx.locked"  # tuple of positions
     PIN = "hx.pin"  # Choice pinned as A, or None
+    PIN_B = "hx.pinb"  # Choice pinned as B, or None; there is none without A
     X = "hx.x"  # objective on the horizontal axis
     Y = "hx.y"
     K = "hx.k"  # cut-off of NDCG
-    QUERY = "hx.query"  # number of the list shown
+    QUERY = "hx.query"  # number of the list shown; None is the one that changes most
+    WHY = "hx.why"  # whether the shown list says its labels and what moved its items
+    ONLY = "hx.only"  # which of the lists that change are told: all, gained or lost
     DEVICE = "hx.device"  # auto, cpu, cuda:0 ...
     DATA = "hx.data"  # run label -> data path given by hand
     FOLDER = "hx.folder"  # a run folder given by hand
@@ -97,10 +101,12 @@ class Wanted:
 
     choice: Choice | None = None
     pin: Choice | None = None
+    pin_b: Choice | None = None
     x: str | None = None
     y: str | None = None
     k: int | None = None
     query: int | None = None
+    only: str = "all"
     notes: tuple[str, ...] = ()
 
 
@@ -113,27 +119,54 @@ def read_url(parameters: Mapping[str, str], main: str, objectives: Sequence[str]
     choice = None
     if percent is not None or scale is not None:
         choice = Choice(percent or equal_choice(m).percent, scale or 1.0)
+    pin, pin_b = read_pins(parameters, m, notes)
     return Wanted(
         choice=choice,
-        pin=_pin(parameters.get("a"), m, notes),
+        pin=pin,
+        pin_b=pin_b,
         x=_name(parameters.get("x"), names, "x", notes),
         y=_name(parameters.get("y"), names, "y", notes),
         k=_whole(parameters.get("k"), "k", 1, 1000, notes),
         query=_whole(parameters.get("q"), "q", 0, 10**9, notes),
+        only=_only(parameters.get("only"), notes),
         notes=tuple(notes),
     )
 
 
 def write_url(
-    run: str, choice: Choice, *, pin: Choice | None, x: str, y: str, k: int, query: int = 0
+    run: str,
+    choice: Choice,
+    *,
+    pin: Choice | None,
+    x: str,
+    y: str,
+    k: int,
+    query: int | None = None,
+    pin_b: Choice | None = None,
+    only: str = "all",
 ) -> dict[str, str]:
     """The URL's parameters of a state; the inverse of `read_url`."""
     out = {"run": run, "w": ",".join(map(str, choice.percent)), "c": f"{choice.scale:g}", "x": x, "y": y, "k": str(k)}
-    if pin is not None:
-        out["a"] = pin.to_text()
-    if query:
+    out |= write_pins(pin, pin_b)
+    if query is not None:
         out["q"] = str(query)
+    if only != "all":
+        out["only"] = only
     return out
+
+
+def read_pins(parameters: Mapping[str, str], m: int, notes: list[str]) -> tuple[Choice | None, Choice | None]:
+    """Choices A and B of a URL with m objectives; whatever is foreign becomes a sentence in `notes`."""
+    a, b = (_pin(parameters.get(key), key, m, notes) for key in ("a", "b"))
+    if a is None and b is not None:
+        notes.append("The link pins a choice b but no choice a to compare it with; it is pinned as A.")
+        return b, None
+    return a, b
+
+
+def write_pins(pin: Choice | None, pin_b: Choice | None) -> dict[str, str]:
+    """The URL's parameters of A and B; the inverse of `read_pins`."""
+    return {key: choice.to_text() for key, choice in (("a", pin), ("b", pin_b)) if choice is not None}
 
 
 def quoted(text: str) -> str:
@@ -176,14 +209,21 @@ def _scale(text: str | None, notes: list[str], key: str = "c") -> float | None:
     return clean_scale(value)
 
 
-def _pin(text: str | None, m: int, notes: list[str]) -> Choice | None:
+def _only(text: str | None, notes: list[str]) -> str:
+    if text is None or text in ONLY:
+        return text or "all"
+    notes.append(f"The link's only={quoted(text)} is none of {', '.join(ONLY)}; all lists that change are shown.")
+    return "all"
+
+
+def _pin(text: str | None, key: str, m: int, notes: list[str]) -> Choice | None:
     if text is None:
         return None
     weights, _, scale_text = text.partition("@")
     found: list[str] = []
-    percent, scale = _percent(weights, m, "a", found), _scale(scale_text or "1", found, "a")
+    percent, scale = _percent(weights, m, key, found), _scale(scale_text or "1", found, key)
     if percent is None or scale is None:
-        notes.append(f"The link's pinned choice a={quoted(text)} cannot be read; nothing is pinned.")
+        notes.append(f"The link's pinned choice {key}={quoted(text)} cannot be read; nothing is pinned there.")
         return None
     return Choice(percent, scale)
 

@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 import streamlit as st
 
-from dashboard.readings import Curve, Entrant, Judged, ListItem, Reading
+from dashboard.readings import ChangedList, Curve, Entrant, Judged, MovedItem, Reading
 from dashboard.state import Choice, next_scales
+from dashboard.words_changes import told_apart
 from hyperdpo.errors import HyperDPOError, RunError
 
 if TYPE_CHECKING:
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
     from hyperdpo.comparison import Contribution, Stretches
     from hyperdpo.front import ParetoFront
     from hyperdpo.intervals import Interval
+    from hyperdpo.rank.changes import Changes, Position
     from hyperdpo.rank.data import RankData
+    from hyperdpo.rank.reasons import Reasons
     from hyperdpo.rank.run import RankRun
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -261,7 +264,7 @@ class LiveRun:
         self.saved = folder
         self.data = self.run.read(data)
         self.note = ""
-        self._kept, self._lists_kept = Kept(MAX_MEASURED), Kept(16)
+        self._kept, self._lists_kept = Kept(MAX_MEASURED), Kept(24)
         self._lock = threading.RLock()
         self._ahead: tuple[float, int, str, str] | None = None
         lists = self.data.lists(SPLIT)
@@ -363,15 +366,12 @@ class LiveRun:
 
     def residual(self, weights: tuple[float, ...]) -> tuple[torch.Tensor, tuple[float, ...], str]:
         """delta (q, n) at `weights`, the weights it really belongs to, and a sentence where they differ."""
-        import torch
-
         if self.run.trained is None:
             return self.models[0].residual(weights), weights, ""
-        distance = (self.run.trained - torch.tensor(weights)).abs().amax(1)
-        i = int(distance.argmin())
+        i, distance = self.nearest(weights)
         nearest = tuple(float(v) for v in self.run.trained[i])
         note = ""
-        if distance[i] > 1e-3:
+        if distance > 1e-3:
             note = (
                 f"This run has {len(self.models)} models, one per weight, and none for these sliders: shown is the "
                 f"nearest, trained for {shares(self.saved.objectives, nearest)}."
@@ -547,41 +547,112 @@ class LiveRun:
         _workers().submit(work)
 
     def queries(self) -> list[str]:
-        """What to show for each test list."""
+        """What to show for each test list; where several have the same text, its number among them."""
 
         def make() -> list[str]:
             texts = self.data.query_texts
-            return [texts[i] for i in self.table.lists.query_index.tolist()]
+            return told_apart([texts[i] for i in self.table.lists.query_index.tolist()])
 
         return self._lists_kept.get("queries", make)
 
-    def sample(self, number: int, choice: Choice, size: int = 10) -> tuple[list[ListItem], list[ListItem]]:
-        """The best `size` items of one test list by the base, and now."""
-        return self._guarded(lambda: self._sample(number, choice, size))
+    # What changes between two choices; None is the base
 
-    def _sample(self, number: int, choice: Choice, size: int) -> tuple[list[ListItem], list[ListItem]]:
+    def changes(self, before: Choice | None, after: Choice, k: int) -> Changes:
+        """How every list changes."""
+        key = ("changes", before, after, k)
+        return self._kept.get(key, lambda: self._guarded(lambda: self._changes(before, after, k)))
+
+    def _changes(self, before: Choice | None, after: Choice, k: int) -> Changes:
+        from hyperdpo.rank.changes import compare_places
+
+        mask = self.table.mask
+        then, now = (self._per_query(choice, k).astype(float) for choice in (before, after))
+        return compare_places(self._places(before), self._places(after), mask, then, now, k=k)
+
+    def _per_query(self, choice: Choice | None, k: int) -> np.ndarray:
+        if choice is None:
+            return self._base(k)
+        found = self.reading(choice, k).per_query
+        assert found is not None
+        return found
+
+    def _places(self, choice: Choice | None) -> torch.Tensor:
+        """Place of every item (q, n), from 1."""
         from hyperdpo.control import scaled_scores
-        from hyperdpo.metrics import top_items
+        from hyperdpo.rank.changes import places
 
-        table = self.table
-        residual = self.residual(choice.weights)[0][number]
-        mask = table.mask[number]
-        n = int(mask.sum())
-        orders = [
-            top_items(scores[None], mask[None], len(mask))[0][:n].tolist()
-            for scores in (table.base[number], scaled_scores(table.base[number], residual, choice.scale))
-        ]
-        places = [{item: r + 1 for r, item in enumerate(order)} for order in orders]
-        first = int(self.data.offsets[int(table.lists.query_index[number])])
-        grades = table.gains[number, :, 0]
+        def make() -> torch.Tensor:
+            scores = self.table.base
+            if choice is not None:
+                scores = scaled_scores(scores, self.residual(choice.weights)[0], choice.scale)
+            return places(scores, self.table.mask)
+
+        return self._lists_kept.get(("places", choice, self.device), make)
+
+    def changed_list(self, number: int, before: Choice | None, after: Choice, k: int) -> ChangedList:
+        """One test list under two choices."""
+        return self._guarded(lambda: self._changed_list(number, before, after, k))
+
+    def _changed_list(self, number: int, before: Choice | None, after: Choice, k: int) -> ChangedList:
+        from hyperdpo.rank.changes import shown_items
+
+        lists = self.table.lists
+        n = int(lists.sizes[number])
+        then, now = (self._places(choice)[number, :n].cpu().numpy() for choice in (before, after))
+        first = int(self.data.offsets[int(lists.query_index[number])])
+        labels = lists.labels[int(lists.offsets[number]) : int(lists.offsets[number + 1])].tolist()
         titles, prices = self.data.text("title"), self.data.text("price")
 
-        def item(i: int) -> ListItem:
+        def item(i: int) -> MovedItem:
             title = titles[first + i].as_py() if titles is not None else None
             price = prices[first + i].as_py() if prices is not None else None
-            return ListItem(places[0][i], places[1][i], title or f"item {i + 1}", price or "", float(grades[i]))
+            return MovedItem(i, int(then[i]), int(now[i]), title or f"item {i + 1}", price or "", tuple(labels[i]))
 
-        return [item(i) for i in orders[0][:size]], [item(i) for i in orders[1][:size]]
+        left, right = (tuple(item(i) for i in side) for side in shown_items(then, now))
+        ndcg = [self._per_query(choice, k)[number].astype(float) for choice in (before, after)]
+        return ChangedList(number, self.queries()[number], n, left, right, ndcg[0], ndcg[1])
+
+    def reasons(
+        self, number: int, before: Choice | None, after: Choice, items: tuple[int, ...]
+    ) -> dict[int, tuple[Reasons, Reasons | None]]:
+        """By item of one list, what its change of score rests on, and its base score (None but for trees)."""
+        key = ("reasons", number, before, after, items)
+        return self._kept.get(key, lambda: self._guarded(lambda: self._reasons(number, before, after, items)))
+
+    def _reasons(
+        self, number: int, before: Choice | None, after: Choice, items: tuple[int, ...]
+    ) -> dict[int, tuple[Reasons, Reasons | None]]:
+        from hyperdpo.rank.reasons import base_shares, change_shares, reasons
+
+        lists, names = self.table.lists, self.run.task.features
+        raw = lists.features[int(lists.offsets[number]) : int(lists.offsets[number + 1])]
+        scaled = self.run.scaler(raw).to(self.table.device)
+        base = self.table.base[number, : len(raw)]
+        change = change_shares(self._asked(before), self._asked(after), scaled, base, items)
+        below = base_shares(self.run.base, raw, items)
+        return {
+            i: (reasons(change[j], names), None if below is None else reasons(below[j], names))
+            for j, i in enumerate(items)
+        }
+
+    def _asked(self, choice: Choice | None) -> tuple[Any, Position] | None:
+        """The model that answers a choice and what it is asked for."""
+        from hyperdpo.rank.changes import Position
+
+        if choice is None:
+            return None
+        if self.run.trained is None:
+            return self.models[0].model, Position(choice.weights, choice.scale)
+        i = int(self.nearest(choice.weights)[0])
+        return self.models[i].model, Position(tuple(self.run.trained[i].tolist()), choice.scale)
+
+    def nearest(self, weights: tuple[float, ...]) -> tuple[int, float]:
+        """Which of the weights that a model was trained for is nearest, and how far; for runs with one model per w."""
+        import torch
+
+        assert self.run.trained is not None
+        distance = (self.run.trained - torch.tensor(weights)).abs().amax(1)
+        return int(distance.argmin()), float(distance.min())
 
 
 class Prepared(Generic[T]):
@@ -805,6 +876,13 @@ def saved_reading(folder: Saved, choice: Choice) -> Reading | None:
         None if own.per_query is None else own.per_query[i],
         f"Shown is the nearest saved point: {shares(folder.objectives, weights)}, c = {own.scale:g}.",
     )
+
+
+def saved_change(now: Reading, then: Reading) -> list[Interval] | None:
+    """The interval of the change between two saved points, paired over queries; None without per-query figures."""
+    if now.per_query is None or then.per_query is None:
+        return None
+    return paired(now.per_query, then.per_query, _saved_counts(len(now.per_query)))
 
 
 def saved_ranges(folder: Saved) -> np.ndarray:

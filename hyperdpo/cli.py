@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import tyro
 from tyro.conf import FlagCreatePairsOff
 
+from hyperdpo.commands.changes import WhatChanges
 from hyperdpo.commands.compare import Compare, Info
 from hyperdpo.commands.data import DataConvert, DataDemo, DataSimulate
 from hyperdpo.commands.export import Export
@@ -50,6 +51,7 @@ app.command(name="generate")(Generate)
 app.command(name="export")(Export)
 app.command(name="sample")(Sample)
 app.command(name="compare")(Compare)
+app.command(name="changes")(WhatChanges)
 app.command(name="reproduce")(Reproduce)
 app.command(name="info")(Info)
 app.command(name="label")(Label)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,11 @@ import numpy as np
 import streamlit as st
 
 from dashboard import blocks, charts, export, panel, point, report, store, ticker, words
+from dashboard.pairs import Pair, pair
 from dashboard.readings import Curve, Reading
 from dashboard.state import K_CHOICES, Choice, Key, Wanted, equal_choice, read_url, write_url
 from dashboard.store import Job, LiveRun, RunEntry, Saved
+from dashboard.views import changes
 from dashboard.views.common import (
     PLOT_CONFIG,
     Ready,
@@ -35,6 +37,7 @@ from dashboard.views.common import (
     write_address,
 )
 from hyperdpo.errors import HyperDPOError
+from hyperdpo.intervals import Interval
 
 QUICK_SECONDS = 0.15  # what a run may take to get ready before the saved chart is shown first
 POLL_SECONDS, HEAD_START_SECONDS = 0.4, 5.0
@@ -49,7 +52,6 @@ class Frame:
     notes: Any
     toolbar: Any
     live: Any
-    sample: Any
     data: Any
 
 
@@ -60,7 +62,6 @@ class Scene:
     saved: Saved
     job: Job
     sidebar: Any
-    sample: Any
 
 
 def render() -> None:
@@ -89,8 +90,8 @@ def _frame() -> Frame:
     live = st.empty()
     if not store.warm():  # the browser fetches its chart library while this process loads what it needs
         live.plotly_chart(charts.skeleton(), config=PLOT_CONFIG)
-    sample, data = (st.container(key=key) for key in ("sample", "data"))
-    return Frame(sidebar, machine, notes, toolbar, live, sample, data)
+    data = st.container(key="data")
+    return Frame(sidebar, machine, notes, toolbar, live, data)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -122,10 +123,10 @@ def _switch(saved: Saved) -> None:
     """Start afresh with another run; what the URL says about it comes after."""
     s = st.session_state
     s[Key.RUN] = saved.entry.label
-    panel.set_choice(equal_choice(len(saved.objectives)))
+    panel.set_choice(equal_choice(len(saved.objectives)))  # and nothing is pinned
     s[Key.X], s[Key.Y] = default_axes(saved)
     s[Key.K] = saved.k
-    s[Key.QUERY] = 0
+    s[Key.QUERY], s[Key.ONLY] = None, "all"
 
 
 def _take_url(saved: Saved) -> None:
@@ -141,18 +142,19 @@ def adopt(wanted: Wanted, saved: Saved) -> None:
     s = st.session_state
     pin = wanted.pin
     if wanted.choice or pin:
-        panel.set_choice(wanted.choice or s[Key.CHOICE], pin)
+        panel.set_choice(wanted.choice or s[Key.CHOICE], pin, pin_b=wanted.pin_b)
     s[Key.X], s[Key.Y] = wanted.x or s[Key.X], wanted.y or s[Key.Y]
     s[Key.K] = wanted.k or s[Key.K]
-    s[Key.QUERY] = wanted.query or 0
+    s[Key.QUERY], s[Key.ONLY] = wanted.query, wanted.only
     add_note(*wanted.notes)
 
 
 def _url() -> dict[str, str]:
     s = st.session_state
     return write_url(
-        s[Key.RUN], s[Key.CHOICE], pin=s.get(Key.PIN), x=s[Key.X], y=s[Key.Y], k=s[Key.K], query=s.get(Key.QUERY, 0)
-    )
+        s[Key.RUN], s[Key.CHOICE], pin=s.get(Key.PIN), x=s[Key.X], y=s[Key.Y], k=s[Key.K], query=s.get(Key.QUERY),
+        pin_b=s.get(Key.PIN_B), only=s.get(Key.ONLY, "all"),
+    )  # fmt: skip
 
 
 def _nothing_here(notes: list[str]) -> None:
@@ -176,10 +178,8 @@ def _page(saved: Saved, job: Job, frame: Frame) -> None:
         device_box(job)
     with frame.toolbar:
         _toolbar(saved, job)
-    with frame.sample:
-        sample = _sample_frame(job)
     with frame.live.container(key="live"):
-        _live(Scene(saved, job, frame.sidebar, sample))
+        _live(Scene(saved, job, frame.sidebar))
     with frame.data:
         if job.failure:
             _point_at_data(saved, job)
@@ -199,7 +199,9 @@ def _live(scene: Scene) -> None:
         drawing = look_up(saved, live)
         figure = drawing.figure()
         still, moving = charts.without_live(figure)
-        above = blocks.figures_strip(drawing.reading, saved.names, drawing.against_a) if drawing.reading else ""
+        above = ""
+        if drawing.reading is not None:
+            above = blocks.figures_strip(drawing.reading, saved.names, drawing.against_a, drawing.pair.short)
         point.show(moving, figure["layout"]["margin"])
         st.html(above + blocks.legend(charts.legend(figure)))
         with st.container(key="chart"):
@@ -207,12 +209,8 @@ def _live(scene: Scene) -> None:
         with scene.sidebar:
             panel.show(saved.objectives, lambda: urlencode(_url()), scene.job.begin if live is None else None)
         st.html("".join(_below(drawing)))
-        if scene.sample is not None and live is not None:
-            with scene.sample:
-                number = st.session_state[Key.QUERY]
-                base, now = live.sample(number, st.session_state[Key.CHOICE])
-                st.html(blocks.lists_side_by_side(live.queries()[number], base, now, saved.main))
         if live is not None:
+            changes.section(live, _url)
             live.look_ahead(drawing.scale, drawing.k, drawing.x, drawing.y)
 
 
@@ -223,7 +221,7 @@ def _below(drawing: Drawing) -> Iterator[str]:
     yield blocks.fronts_table(drawing.curves, drawing.reading, drawing.scale, drawing.k)
     if drawing.reading is not None:
         said = blocks.skipped_words(drawing.reading, names, store.SPLIT)
-        yield blocks.figures_table(drawing.reading, names, drawing.against_a, said)
+        yield blocks.figures_table(drawing.reading, names, drawing.against_a, said, drawing.pair.title)
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,7 +232,7 @@ class Drawing:
     curves: tuple[Curve, ...]
     reading: Reading | None
     pinned: Reading | None
-    against_a: list[words.Change] | None
+    against_a: list[words.Change] | None  # of the second choice compared with A, which may be B
     edge: tuple[np.ndarray, np.ndarray] | None
     trade: Callable[[], np.ndarray | None]
     ranges: np.ndarray
@@ -243,12 +241,20 @@ class Drawing:
     k: int
     scale: float
     left_out: tuple[str, ...] = ()
+    pinned_b: Reading | None = None
+
+    @property
+    def pair(self) -> Pair:
+        """What is compared with what."""
+        b = None if self.pinned_b is None else self.pinned_b.choice
+        here = st.session_state[Key.CHOICE] if self.reading is None else self.reading.choice
+        return pair(here, None if self.pinned is None else self.pinned.choice, b)
 
     def figure(self) -> charts.Figure:
         """The front chart."""
         return charts.front_figure(
             self.curves, self.reading, self.x, self.y, self.ranges, k=self.k, pinned=self.pinned, edge=self.edge,
-            names=self.saved.names, view=f"{self.saved.entry.label}|{self.x}|{self.y}|{self.k}",
+            pinned_b=self.pinned_b, names=self.saved.names, view=f"{self.saved.entry.label}|{self.x}|{self.y}|{self.k}",
         )  # fmt: skip
 
     def price(self) -> str:
@@ -285,24 +291,34 @@ class Drawing:
 def look_up(saved: Saved, live: LiveRun | None) -> Drawing:
     """The drawing of the session's state: live where there is a model, else from the saved fronts."""
     s = st.session_state
-    choice, pin, x, y, k = s[Key.CHOICE], s.get(Key.PIN), s[Key.X], s[Key.Y], s[Key.K]
+    choice, pins, x, y, k = s[Key.CHOICE], (s.get(Key.PIN), s.get(Key.PIN_B)), s[Key.X], s[Key.Y], s[Key.K]
     if live is None:
         reading = store.saved_reading(saved, choice)
-        pinned = store.saved_reading(saved, pin) if pin else None
+        pinned, pinned_b = (store.saved_reading(saved, pin) if pin else None for pin in pins)
         curves = store.saved_curves(saved)
+        against = _against(pinned_b or reading, pinned, store.saved_change)
         return Drawing(
-            saved, curves, reading, pinned, None, None, lambda: None, store.saved_ranges(saved), x, y, saved.k, 1.0
-        )
+            saved, curves, reading, pinned, against, None, lambda: None, store.saved_ranges(saved), x, y, saved.k, 1.0,
+            pinned_b=pinned_b,
+        )  # fmt: skip
     reading = live.reading(choice, k)
-    pinned = live.reading(pin, k) if pin else None
-    against = None
-    if pinned is not None:
-        moved = live.change(reading, pinned)
-        against = [words.change(c.mean, c.low, c.high, float(o)) for c, o in zip(moved, pinned.ndcg, strict=True)]
+    pinned, pinned_b = (live.reading(pin, k) if pin else None for pin in pins)
+    against = _against(pinned_b or reading, pinned, live.change)
     return Drawing(
         saved, live.curves(choice.scale, k), reading, pinned, against, live.edge(x, y, choice.scale, k),
         lambda: live.trade(x, y, choice, k), live.ranges(k), x, y, k, choice.scale, tuple(live.left_out(k)),
+        pinned_b,
     )  # fmt: skip
+
+
+def _against(
+    now: Reading | None, then: Reading | None, change: Callable[[Reading, Reading], Sequence[Interval] | None]
+) -> list[words.Change] | None:
+    """The change between two choices in percent, main first; None where one is missing or nothing is known by list."""
+    moved = None if now is None or then is None else change(now, then)
+    if moved is None or then is None:
+        return None
+    return [words.change(c.mean, c.low, c.high, float(o)) for c, o in zip(moved, then.ndcg, strict=True)]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -433,17 +449,6 @@ def _waiting(job: Job, shown: float) -> None:
         job.begin()
     st.caption(f"Shown are the saved fronts. Making the sliders live: {job.doing}, {job.seconds:.0f} s ...")
     ticker.show("explore.waiting", on=True, milliseconds=round(1000 * POLL_SECONDS))
-
-
-def _sample_frame(job: Job) -> Any:
-    """The choice of a list to look at, and the place to draw it in."""
-    if job.live is None:
-        return None
-    queries = job.live.queries()
-    s = st.session_state
-    s[Key.QUERY] = min(s.get(Key.QUERY, 0), len(queries) - 1)
-    _choose("One list, before and now", list(range(len(queries))), Key.QUERY, format_func=lambda i: queries[i])
-    return st.container()
 
 
 def _point_at_data(saved: Saved, job: Job) -> None:

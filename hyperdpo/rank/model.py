@@ -201,6 +201,7 @@ class Ranker(Answerer):
         self.tempered = conditioned and parametrisation == "temperature"
         self.any_beta = conditioned and parametrisation in ANY_BETA
         self.use_base = config.use_base
+        self.heads = config.heads
         self.m = m
         self.beta: Tensor
         self.register_buffer("beta", torch.tensor(beta, dtype=torch.float32), persistent=False)
@@ -218,11 +219,23 @@ class Ranker(Answerer):
 
     def encode(self, features: Tensor, base: Tensor, mask: Tensor) -> Tensor:
         """What does not depend on w, computed once for many w: log p (b, m, n) if separable, else the inputs."""
-        inputs = torch.cat([features, base.unsqueeze(-1)], -1) if self.use_base else features
         if not self.separable:
-            return inputs
-        logits = self.net(inputs, mask).transpose(-1, -2)
-        return masked_log_softmax(logits, mask.unsqueeze(-2))
+            return self._inputs(features, base)
+        return masked_log_softmax(self.logits(features, base, mask), mask.unsqueeze(-2))
+
+    def _inputs(self, features: Tensor, base: Tensor) -> Tensor:
+        return torch.cat([features, base.unsqueeze(-1)], -1) if self.use_base else features
+
+    def logits(self, features: Tensor, base: Tensor, mask: Tensor) -> Tensor:
+        """A separable model's heads before the softmax over the list, (b, m, n)."""
+        heads: Tensor = self.net(self._inputs(features, base), mask).transpose(-1, -2)
+        return heads
+
+    def mixed(self, log_p: Tensor, weights: Tensor) -> Tensor:
+        """A separable model's delta (b, n) from log p (b, m, n) and weights (b, m), at the training beta."""
+        if self.parametrisation == "mixture":
+            return mixture_residual(log_p, weights, self.beta[0])
+        return geometric_residual(log_p, weights, self.beta[0])
 
     def decode(
         self, encoded: Tensor, weights: Tensor, base: Tensor, mask: Tensor, beta: Tensor | None = None
@@ -237,10 +250,8 @@ class Ranker(Answerer):
         weights = weights.expand(mask.shape[0], self.m)
         if self.tempered:
             residual = self._tempered(encoded, weights, mask, self.beta if beta is None else beta)
-        elif self.parametrisation == "mixture":
-            residual = mixture_residual(encoded, weights, self.beta[0])
-        elif self.parametrisation == "geometric":
-            residual = geometric_residual(encoded, weights, self.beta[0])
+        elif self.separable:
+            residual = self.mixed(encoded, weights)
         else:
             residual = self._conditioned(encoded, weights, mask)
             if self.parametrisation == "scratch":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -38,9 +39,11 @@ def live(home: Path) -> LiveRun:
 
 def test_the_url_says_everything_and_reads_back() -> None:
     choice, pin = Choice((40, 25, 35), 1.26), Choice((0, 100, 0), 0.1)
-    url = write_url("small", choice, pin=pin, x="margin", y="relevance", k=20, query=7)
+    pin_b = Choice((34, 33, 33), 2.0)
+    url = write_url("small", choice, pin=pin, x="margin", y="relevance", k=20, query=7, pin_b=pin_b, only="lost")
     wanted = read_url(url, "relevance", NAMES)
     assert (wanted.choice, wanted.pin, wanted.x, wanted.y) == (choice, pin, "margin", "relevance")
+    assert (wanted.pin_b, wanted.query, wanted.only) == (pin_b, 7, "lost")
     assert (wanted.k, wanted.query, wanted.notes) == (20, 7, ())
 
 
@@ -108,6 +111,21 @@ def test_pinning_twice_unpins() -> None:
     assert panel.pressed(once, "something else") == once
 
 
+def test_b_is_pinned_beside_a_only_and_swaps_with_it() -> None:
+    start = panel.PanelState(equal_choice(3))
+    assert panel.pressed(start, panel.PINNED_B) == start
+    assert panel.pressed(start, panel.SWAPPED) == start
+    other = Choice((100, 0, 0), 2.0)
+    both = panel.pressed(replace(panel.pressed(start, panel.PINNED), choice=other), panel.PINNED_B)
+    assert (both.pin, both.pin_b) == (equal_choice(3), other)
+    swapped = panel.pressed(both, panel.SWAPPED)
+    assert (swapped.pin, swapped.pin_b) == (other, equal_choice(3))
+    assert panel.pressed(both, panel.PINNED).pin == other, "without A, B is A"
+    assert panel.pressed(both, panel.PINNED).pin_b is None
+    cleared = panel.pressed(both, panel.CLEARED)
+    assert (cleared.pin, cleared.pin_b, cleared.choice) == (None, None, other)
+
+
 # The store
 
 
@@ -173,11 +191,12 @@ def test_the_base_alone_is_what_c_grows_towards(live: LiveRun) -> None:
 
 
 def test_the_sample_list_is_ordered_by_the_scores(live: LiveRun) -> None:
-    base, now = live.sample(0, Choice((0, 0, 100), 0.1))
-    assert [i.base_rank for i in base] == list(range(1, len(base) + 1))
-    assert [i.rank for i in now] == list(range(1, len(now) + 1))
-    assert {i.title for i in base} != {f"item {i}" for i in range(1, 11)}
-    assert base[0].price.startswith("$")
+    shown = live.changed_list(0, None, Choice((0, 0, 100), 0.1), 10)
+    assert [i.before for i in shown.left] == list(range(1, len(shown.left) + 1))
+    assert [i.after for i in shown.right] == list(range(1, len(shown.right) + 1))
+    assert {i.title for i in shown.left} != {f"item {i}" for i in range(1, 21)}
+    assert shown.left[0].price.startswith("$")
+    assert len(shown.left) == len(shown.right) == min(20, shown.size)
 
 
 def test_when_cuda_memory_runs_out_the_cpu_takes_over_and_says_so(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
