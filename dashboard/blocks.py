@@ -70,7 +70,17 @@ def figures_table(
 ) -> str:
     """Every figure of the live point, one row an objective."""
     found = words.changes(reading)
-    head = ["objective", f"NDCG@{reading.k}", "base", "change", "95 % interval", "verdict", "cross-entropy", "base"]
+    head = [
+        "objective",
+        f"NDCG@{reading.k}",
+        "base",
+        "change",
+        "95 % interval",
+        "verdict",
+        "cross-entropy",
+        "base",
+        "lists",
+    ]
     if against_a is not None:
         head.append("against A")
     labels = [*head[:7], "of the base", *head[8:]]
@@ -91,6 +101,7 @@ def figures_table(
             change.verdict if change else "–",
             words.number(entropy[0]) if place else "",
             words.number(entropy[1]) if place else "",
+            f"{reading.change[place].queries:,}" if reading.change else "–",
         ]
         if against_a is not None:
             cells.append(words.SAME if against_a[place].verdict == words.SAME else against_a[place].words)

@@ -13,7 +13,7 @@ import threading
 import time
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,9 +30,11 @@ if TYPE_CHECKING:
     import torch
 
     from hyperdpo.comparison import Contribution, Stretches
+    from hyperdpo.finding import Question, Spot
     from hyperdpo.front import ParetoFront
     from hyperdpo.intervals import Interval
     from hyperdpo.rank.data import RankData
+    from hyperdpo.rank.find import Finder, Found
     from hyperdpo.rank.run import RankRun
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -261,7 +263,7 @@ class LiveRun:
         self.saved = folder
         self.data = self.run.read(data)
         self.note = ""
-        self._kept, self._lists_kept = Kept(MAX_MEASURED), Kept(16)
+        self._kept, self._lists_kept, self._finding = Kept(MAX_MEASURED), Kept(16), Kept(32)
         self._lock = threading.RLock()
         self._ahead: tuple[float, int, str, str] | None = None
         lists = self.data.lists(SPLIT)
@@ -523,6 +525,58 @@ class LiveRun:
             residual = self.models[0].residual([p / 100 for p in percent])
             rows.append(self._measure(residual, choice.scale, k).ndcg[[1 + i, 1 + j]])
         return np.stack(rows).astype(float)
+
+    def finder(self) -> Finder:
+        """The run on its validation and test lists, for questions. Raises DataError without validation lists."""
+
+        def make() -> Finder:
+            from hyperdpo.rank.find import CHOSEN_ON, Finder, Side
+
+            chosen = Side(self.run, self.data.lists(CHOSEN_ON), CHOSEN_ON, device=self.device)
+            return Finder(self.run, chosen, Side.of(self.run, self.models, SPLIT))
+
+        return self._finding.get(("finder", self.device), make)
+
+    def prepare_finding(self, k: int) -> None:
+        """Measure what every question begins with while the person writes theirs."""
+
+        def work() -> None:
+            try:
+                self.finder().ready(k)
+            except HyperDPOError:
+                return  # asked again by the question, which says it
+
+        if self._finding.peek(("prepared", k)) is None:
+            self._finding.get(("prepared", k), lambda: True)
+            _workers().submit(work)
+
+    def find(self, question: Question, k: int) -> Found:
+        """The answer to a question. Raises ConfigError and DataError as `Finder.find` does."""
+        self.finder().ready(k)
+        return self._finding.get(("found", question, k), lambda: self._guarded(lambda: self.finder().find(question, k)))
+
+    def nearest(self, target: Mapping[str, float], k: int) -> Spot:
+        """The (w, c) that comes nearest to NDCG@k values. Raises ConfigError and DataError as `Finder.nearest` does."""
+        self.finder().ready(k)
+        return self._guarded(lambda: self.finder().nearest(target, k))
+
+    def ends(self, curve: Curve, scale: float, k: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """Ends (p, 1 + m) of the 95 % interval of each point's change from the base, about the point; None if unknown.
+
+        A curve that is measured at another c only, or without its figures per query, has none.
+        """
+        front, base = curve.front, self._base(k)
+        if front.method == "base" or front.per_query is None or front.per_query.shape[1:] != base.shape:
+            return None
+        values = front.per_query
+
+        def make() -> tuple[np.ndarray, np.ndarray]:
+            change = (values - base).swapaxes(0, 1)  # (q, p, 1 + m)
+            found = paired(change.reshape(len(base), -1), np.zeros(1, np.float32), self.table.bootstrap)
+            low, high = (np.array([getattr(i, end) - i.mean for i in found]) for end in ("low", "high"))
+            return front.ndcg + low.reshape(front.ndcg.shape), front.ndcg + high.reshape(front.ndcg.shape)
+
+        return self._kept.get(("ends", front.method, front.name, front.run, scale, k), make)
 
     def ranges(self, k: int) -> np.ndarray:
         """(1 + m, 2) lowest and highest NDCG of anything drawn at any c, so that axes need not move."""
