@@ -80,7 +80,17 @@ def figures_table(
 ) -> str:
     """Every figure of the live point, one row an objective; `pair` names the two choices of `against_a`."""
     found = words.changes(reading)
-    head = ["objective", f"NDCG@{reading.k}", "base", "change", "95 % interval", "verdict", "cross-entropy", "base"]
+    head = [
+        "objective",
+        f"NDCG@{reading.k}",
+        "base",
+        "change",
+        "95 % interval",
+        "verdict",
+        "cross-entropy",
+        "base",
+        "lists",
+    ]
     if against_a is not None:
         head.append(pair)
     labels = [*head[:7], "of the base", *head[8:]]
@@ -101,6 +111,7 @@ def figures_table(
             change.verdict if change else "–",
             words.number(entropy[0]) if place else "",
             words.number(entropy[1]) if place else "",
+            f"{reading.change[place].queries:,}" if reading.change else "–",
         ]
         if against_a is not None:
             cells.append(_with_interval(against_a[place]))

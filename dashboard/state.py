@@ -47,6 +47,9 @@ class Key(StrEnum):
     TELLING = "hx.telling"  # Telling: what the Text view shows beside its sliders
     TEXT_URL = "hx.texturl"  # the Text view's parameters as last read or written
     WRITING = "hx.writing"  # the answers being written for this session
+    ASKED = "hx.asked"  # Asked: what "Find it for me" asks for
+    FOUND = "hx.found"  # Answered: what came of it
+    BARS = "hx.bars"  # whose 95 % intervals the front chart draws, one of BARS
     OWN = "hx.own"  # tuple of each objective's own temperature, as multiples of the training one; or None
 
 

@@ -13,7 +13,7 @@ import threading
 import time
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,10 +31,12 @@ if TYPE_CHECKING:
     import torch
 
     from hyperdpo.comparison import Contribution, Stretches
+    from hyperdpo.finding import Question, Spot
     from hyperdpo.front import ParetoFront
     from hyperdpo.intervals import Interval
     from hyperdpo.rank.changes import Changes, Position
     from hyperdpo.rank.data import RankData
+    from hyperdpo.rank.find import Finder, Found
     from hyperdpo.rank.reasons import Reasons
     from hyperdpo.rank.run import RankRun
 
@@ -264,7 +266,7 @@ class LiveRun:
         self.saved = folder
         self.data = self.run.read(data)
         self.note = ""
-        self._kept, self._lists_kept = Kept(MAX_MEASURED), Kept(24)
+        self._kept, self._lists_kept, self._finding = Kept(MAX_MEASURED), Kept(24), Kept(32)
         self._lock = threading.RLock()
         self._ahead: tuple[float, int, str, str] | None = None
         lists = self.data.lists(SPLIT)
@@ -368,7 +370,7 @@ class LiveRun:
         """delta (q, n) at `weights`, the weights it really belongs to, and a sentence where they differ."""
         if self.run.trained is None:
             return self.models[0].residual(weights), weights, ""
-        i, distance = self.nearest(weights)
+        i, distance = self.nearest_model(weights)
         nearest = tuple(float(v) for v in self.run.trained[i])
         note = ""
         if distance > 1e-3:
@@ -524,6 +526,58 @@ class LiveRun:
             rows.append(self._measure(residual, choice.scale, k).ndcg[[1 + i, 1 + j]])
         return np.stack(rows).astype(float)
 
+    def finder(self) -> Finder:
+        """The run on its validation and test lists, for questions. Raises DataError without validation lists."""
+
+        def make() -> Finder:
+            from hyperdpo.rank.find import CHOSEN_ON, Finder, Side
+
+            chosen = Side(self.run, self.data.lists(CHOSEN_ON), CHOSEN_ON, device=self.device)
+            return Finder(self.run, chosen, Side.of(self.run, self.models, SPLIT))
+
+        return self._finding.get(("finder", self.device), make)
+
+    def prepare_finding(self, k: int) -> None:
+        """Measure what every question begins with while the person writes theirs."""
+
+        def work() -> None:
+            try:
+                self.finder().ready(k)
+            except HyperDPOError:
+                return  # asked again by the question, which says it
+
+        if self._finding.peek(("prepared", k)) is None:
+            self._finding.get(("prepared", k), lambda: True)
+            _workers().submit(work)
+
+    def find(self, question: Question, k: int) -> Found:
+        """The answer to a question. Raises ConfigError and DataError as `Finder.find` does."""
+        self.finder().ready(k)
+        return self._finding.get(("found", question, k), lambda: self._guarded(lambda: self.finder().find(question, k)))
+
+    def nearest(self, target: Mapping[str, float], k: int) -> Spot:
+        """The (w, c) that comes nearest to NDCG@k values. Raises ConfigError and DataError as `Finder.nearest` does."""
+        self.finder().ready(k)
+        return self._guarded(lambda: self.finder().nearest(target, k))
+
+    def ends(self, curve: Curve, scale: float, k: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """Ends (p, 1 + m) of the 95 % interval of each point's change from the base, about the point; None if unknown.
+
+        A curve that is measured at another c only, or without its figures per query, has none.
+        """
+        front, base = curve.front, self._base(k)
+        if front.method == "base" or front.per_query is None or front.per_query.shape[1:] != base.shape:
+            return None
+        values = front.per_query
+
+        def make() -> tuple[np.ndarray, np.ndarray]:
+            change = (values - base).swapaxes(0, 1)  # (q, p, 1 + m)
+            found = paired(change.reshape(len(base), -1), np.zeros(1, np.float32), self.table.bootstrap)
+            low, high = (np.array([getattr(i, end) - i.mean for i in found]) for end in ("low", "high"))
+            return front.ndcg + low.reshape(front.ndcg.shape), front.ndcg + high.reshape(front.ndcg.shape)
+
+        return self._kept.get(("ends", front.method, front.name, front.run, scale, k), make)
+
     def ranges(self, k: int) -> np.ndarray:
         """(1 + m, 2) lowest and highest NDCG of anything drawn at any c, so that axes need not move."""
 
@@ -643,10 +697,10 @@ class LiveRun:
             return None
         if self.run.trained is None:
             return self.models[0].model, Position(choice.weights, choice.scale)
-        i = int(self.nearest(choice.weights)[0])
+        i = int(self.nearest_model(choice.weights)[0])
         return self.models[i].model, Position(tuple(self.run.trained[i].tolist()), choice.scale)
 
-    def nearest(self, weights: tuple[float, ...]) -> tuple[int, float]:
+    def nearest_model(self, weights: tuple[float, ...]) -> tuple[int, float]:
         """Which of the weights that a model was trained for is nearest, and how far; for runs with one model per w."""
         import torch
 

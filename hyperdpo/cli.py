@@ -19,6 +19,7 @@ from hyperdpo.commands.changes import WhatChanges
 from hyperdpo.commands.compare import Compare, Info
 from hyperdpo.commands.data import DataConvert, DataDemo, DataSimulate
 from hyperdpo.commands.export import Export
+from hyperdpo.commands.find import Find
 from hyperdpo.commands.measure import Evaluate, Score
 from hyperdpo.commands.reproduce import Reproduce
 from hyperdpo.commands.shared import (
@@ -47,6 +48,7 @@ train_app.command(name="text")(TrainText)
 app = tyro.extras.SubcommandApp()
 app.command(name="evaluate")(Evaluate)
 app.command(name="score")(Score)
+app.command(name="find")(Find)
 app.command(name="generate")(Generate)
 app.command(name="export")(Export)
 app.command(name="sample")(Sample)

@@ -27,7 +27,7 @@ from hyperdpo.errors import ConfigError
 from hyperdpo.methods import METHODS, SEVERAL, TREES, MethodConfig
 from hyperdpo.rank.base import BASE_FIT
 from hyperdpo.rank.data import open_data
-from hyperdpo.rank.live import LiveModel
+from hyperdpo.rank.live import LiveModel, measure
 from hyperdpo.rank.model import NetConfig, Ranker, count_parameters
 from hyperdpo.rank.run import RankRun
 from hyperdpo.rank.train import BASELINE_NET, DEFAULT_NET, RankConfig
@@ -288,6 +288,72 @@ def test_evaluate_on_other_data_says_so(csv_run: Path, csv: Path, call, refused,
     two = tmp_path / "two.csv"
     two.write_text("".join(csv.read_text().splitlines(keepends=True)[: 1 + 6 * 2]))
     assert "no list in the split 'test'" in refused("evaluate", csv_run, "--data", two)
+
+
+def test_find_tells_of_a_point_chosen_on_validation_what_evaluate_says_of_it_on_test(
+    run_path: Path, demo: Path, document, call
+) -> None:
+    asked = ["find", run_path, "--goal", "clicks", "--at-least", "relevance=95%", "--at-least", "quality=-5%"]
+    found = document(*asked)
+    run = RankRun(run_path)
+    data = run.read(open_data(demo))
+    weights = list(found["weights"].values())
+    for split in ("validation", "test"):
+        table, features = run.table(data.lists(split))
+        live = LiveModel(run.rankers[0], table, features)
+        point, base = live.point(weights, scale=found["scale"]), measure(table, torch.zeros_like(table.base))
+        assert [f[split] for f in found["ndcg"].values()] == pytest.approx(point.ndcg.tolist(), abs=1e-7)
+        assert [limit[split] for limit in found["limits"]] == pytest.approx(
+            [point.ndcg[0] / base.ndcg[0], point.ndcg[2] / base.ndcg[2]]
+        )
+        if split == "validation":
+            assert found["fits"]
+            assert point.ndcg[0] >= 0.95 * base.ndcg[0]
+            assert point.ndcg[2] >= 0.95 * base.ndcg[2]
+            rng = np.random.default_rng(0)
+            others = [
+                live.point([w, 1 - w], scale=c)
+                for w, c in zip(rng.uniform(0, 1, 200), np.exp(rng.uniform(-2.3, 2.3, 200)), strict=True)
+            ]
+            fit = [p.ndcg[1] for p in others if (p.ndcg[[0, 2]] >= 0.95 * base.ndcg[[0, 2]]).all()]
+            assert len(fit) > 5
+            assert point.ndcg[1] >= max(fit)
+    for limit in found["limits"]:
+        assert 0 <= limit["probability"] <= 1
+        assert limit["one_percent_less"]["goal_gain_validation"] >= 0
+    assert document(*asked) == found
+    status, out, _ = call(*asked)
+    assert status == 0
+    assert f"--scale {found['scale']:g}" in out
+    assert "probability on test" in out
+
+
+def test_find_near_a_target_without_a_fit_and_with_one_model_a_weight(run_path: Path, ls_path: Path, document) -> None:
+    there = document("find", run_path, "--goal", "clicks", "--at-least", "relevance=95%")["ndcg"]
+    near = document("find", run_path, "--near", ",".join(f"{n}={there[n]['test']}" for n in ("clicks", "quality")))
+    for name in ("clicks", "quality"):
+        assert near["ndcg"][name]["test"] == pytest.approx(there[name]["test"], abs=0.05)
+    none = document("find", run_path, "--goal", "clicks", "--at-least", "quality=200%")
+    assert not none["fits"]
+    assert "one_percent_less" not in none["limits"][0]
+    few = document("find", ls_path, "--goal", "all", "--at-least", "relevance=90%")
+    trained = RankRun(ls_path).trained
+    assert trained is not None
+    assert list(few["weights"].values()) in [pytest.approx(w, abs=1e-4) for w in trained.tolist()]
+
+
+def test_find_says_everything_that_is_wrong_at_once(
+    run_path: Path, csv_run: Path, csv: Path, refused, tmp_path
+) -> None:
+    said = refused("find", run_path, "--goal", "click", "--near", "a=b", "--at-least", "quality", "--k", "0")
+    for part in ("one of the two", "takes no limits", "k of 1 or more", "got 'quality'", "got 'a=b'"):
+        assert part in said
+    assert "did you mean 'clicks'?" in refused("find", run_path, "--goal", "click")
+    assert "below 1; got 1.0" in refused("find", run_path, "--goal", "clicks", "--sure", "1")
+    assert "no objective 'x'" in refused("find", run_path, "--near", "x=1")
+    two = tmp_path / "two.csv"
+    two.write_text("".join(csv.read_text().splitlines(keepends=True)[: 1 + 6 * 2]))
+    assert "no list in its validation split" in refused("find", csv_run, "--goal", "clicks", "--data", two)
 
 
 def test_scores_stand_in_input_order(run_path: Path, demo: Path, document, call, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -13,12 +13,12 @@ from urllib.parse import urlencode
 import numpy as np
 import streamlit as st
 
-from dashboard import blocks, charts, export, panel, point, report, store, ticker, words
+from dashboard import blocks, charts, charts_find, export, finding, panel, point, report, store, ticker, words
 from dashboard.pairs import Pair, pair
 from dashboard.readings import Curve, Reading
 from dashboard.state import K_CHOICES, Choice, Key, Wanted, equal_choice, read_url, write_url
 from dashboard.store import Job, LiveRun, RunEntry, Saved
-from dashboard.views import changes
+from dashboard.views import changes, find
 from dashboard.views.common import (
     PLOT_CONFIG,
     Ready,
@@ -51,6 +51,7 @@ class Frame:
     machine: Any
     notes: Any
     toolbar: Any
+    find: Any
     live: Any
     data: Any
 
@@ -87,11 +88,12 @@ def _frame() -> Frame:
         st.html('<p class="hx-brand">HyperDPO Explorer</p>')
         sidebar, machine = st.container(), st.container()
     notes, toolbar = (st.container(key=key) for key in ("notes", "toolbar"))
+    asking = st.container(key="find")
     live = st.empty()
     if not store.warm():  # the browser fetches its chart library while this process loads what it needs
         live.plotly_chart(charts.skeleton(), config=PLOT_CONFIG)
     data = st.container(key="data")
-    return Frame(sidebar, machine, notes, toolbar, live, data)
+    return Frame(sidebar, machine, notes, toolbar, asking, live, data)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -135,6 +137,7 @@ def _take_url(saved: Saved) -> None:
     if url == st.session_state.get(Key.URL) or not url:
         return
     adopt(read_url(url, saved.main, saved.objectives), saved)
+    find.take_bars(url)
 
 
 def adopt(wanted: Wanted, saved: Saved) -> None:
@@ -151,10 +154,11 @@ def adopt(wanted: Wanted, saved: Saved) -> None:
 
 def _url() -> dict[str, str]:
     s = st.session_state
-    return write_url(
+    url = write_url(
         s[Key.RUN], s[Key.CHOICE], pin=s.get(Key.PIN), x=s[Key.X], y=s[Key.Y], k=s[Key.K], query=s.get(Key.QUERY),
         pin_b=s.get(Key.PIN_B), only=s.get(Key.ONLY, "all"),
     )  # fmt: skip
+    return url | find.write_bars()
 
 
 def _nothing_here(notes: list[str]) -> None:
@@ -178,6 +182,8 @@ def _page(saved: Saved, job: Job, frame: Frame) -> None:
         device_box(job)
     with frame.toolbar:
         _toolbar(saved, job)
+    with frame.find:
+        find.show(saved, job)
     with frame.live.container(key="live"):
         _live(Scene(saved, job, frame.sidebar))
     with frame.data:
@@ -218,6 +224,7 @@ def _below(drawing: Drawing) -> Iterator[str]:
     """What stands below the chart: the price in words, and the tables."""
     names = drawing.saved.names
     yield blocks.price_line(drawing.price(), drawing.k, drawing.remarks())
+    yield find.apart(drawing.reading, drawing.against_a, names)
     yield blocks.fronts_table(drawing.curves, drawing.reading, drawing.scale, drawing.k)
     if drawing.reading is not None:
         said = blocks.skipped_words(drawing.reading, names, store.SPLIT)
@@ -242,6 +249,7 @@ class Drawing:
     scale: float
     left_out: tuple[str, ...] = ()
     pinned_b: Reading | None = None
+    extra: finding.Extra = field(default_factory=finding.Extra)
 
     @property
     def pair(self) -> Pair:
@@ -252,10 +260,11 @@ class Drawing:
 
     def figure(self) -> charts.Figure:
         """The front chart."""
-        return charts.front_figure(
+        figure = charts.front_figure(
             self.curves, self.reading, self.x, self.y, self.ranges, k=self.k, pinned=self.pinned, edge=self.edge,
             pinned_b=self.pinned_b, names=self.saved.names, view=f"{self.saved.entry.label}|{self.x}|{self.y}|{self.k}",
         )  # fmt: skip
+        return charts_find.decorated(figure, self.extra, self.saved.names, self.x, self.y)
 
     def price(self) -> str:
         """The trade-off in words, from the front in the plane shown."""
@@ -307,7 +316,7 @@ def look_up(saved: Saved, live: LiveRun | None) -> Drawing:
     return Drawing(
         saved, live.curves(choice.scale, k), reading, pinned, against, live.edge(x, y, choice.scale, k),
         lambda: live.trade(x, y, choice, k), live.ranges(k), x, y, k, choice.scale, tuple(live.left_out(k)),
-        pinned_b,
+        pinned_b, finding.extra(live, x, y, choice.scale, k, find.bars()),
     )  # fmt: skip
 
 
@@ -327,7 +336,7 @@ def _against(
 
 def _toolbar(saved: Saved, job: Job) -> None:
     s = st.session_state
-    run, down, across, cut, away = st.columns([2.4, 1.7, 1.7, 1, 1.1], vertical_alignment="bottom")
+    run, down, across, cut, sure, away = st.columns([2.2, 1.6, 1.6, 0.9, 1.2, 1.1], vertical_alignment="bottom")
     with run:
         labels = list(dict.fromkeys([saved.entry.label, *(e.label for e in store.list_runs())]))
         _choose("Run", sorted(labels, key=lambda v: (v != store.SHIPPED, v)), Key.RUN, _go_to_run)
@@ -339,6 +348,9 @@ def _toolbar(saved: Saved, job: Job) -> None:
         live = job.live is not None
         ks = sorted({*K_CHOICES, s[Key.K]}) if live else [saved.k]
         _choose("NDCG@", ks, Key.K, help="How many places at the top of a list count.", disabled=not live)
+    with sure:
+        s.setdefault(Key.BARS, find.DRAWN)
+        _choose("95 % intervals", list(finding.BARS), Key.BARS, help=find.BARS_HELP, disabled=not live)
     with away:
         downloads(_take(saved, job), "away")
 

@@ -143,10 +143,10 @@ class LiveModel:
     @cached_property
     def _implicit(self) -> ImplicitTable:
         with torch.inference_mode():
-            return ImplicitTable(self._encoded, self.table.mask)
+            return ImplicitTable(self.encoded, self.table.mask)
 
     @cached_property
-    def _encoded(self) -> Tensor:
+    def encoded(self) -> Tensor:
         """log p of a separable model over the whole table, (q, m, n)."""
         q, n = self.table.mask.shape
         out = torch.zeros(q, self.model.m, n, device=self.table.device)
@@ -186,7 +186,7 @@ class LiveModel:
         if at is not None and model.separable:
             return self._solve(w, at)
         if model.separable:
-            return model.decode(self._encoded, w, table.base, table.mask)
+            return model.decode(self.encoded, w, table.base, table.mask)
         out = torch.zeros_like(table.base)
         for batch in self._batches.once():
             features, base, mask = batch.inputs
