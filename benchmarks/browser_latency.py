@@ -68,7 +68,8 @@ ARM = """
   watcher.observe(document.body, everything);
 }
 """
-CURVES, LIVE_POINT = ".js-plotly-plot .scatterlayer", ".js-plotly-plot .hx-point"
+CURVES, LIVE_POINT = ".js-plotly-plot .scatterlayer", ".js-plotly-plot .hx-exact"
+PREVIEW = ".js-plotly-plot .hx-ahead"  # what the browser draws by itself while Python measures
 FIRST_CHART_SECONDS = 120
 
 
@@ -126,13 +127,14 @@ def main() -> None:
             bare.locator(".js-plotly-plot .scatterlayer .point").wait_for()
             attention, scale = ours.locator("input.slider").first, ours.locator("#scale")
             only = bare.get_by_test_id("stSlider").locator("input")
-            rows: dict[str, list[float]] = {"empty app": [], "attention (w)": [], "scale (c)": []}
+            rows: dict[str, list[float]] = {"empty app": [], "attention (w)": [], "scale (c)": [], "preview (w)": []}
             for i in range(asked.presses + 2):
                 key = "ArrowRight" if i % 4 < 2 else "ArrowLeft"
                 measured = (
                     press(bare, only, key),
                     press(ours, attention, key, LIVE_POINT),
                     press(ours, scale, key),
+                    press(ours, attention, key, PREVIEW),
                 )
                 if i >= 2:  # the first two warm up
                     for row, value in zip(rows.values(), measured, strict=True):

@@ -50,7 +50,15 @@ class Panel {
   constructor(root) {
     this.root = root;
     this.sent = this.seq = 0;
-    this.waiting = this.asked = false;
+    this.waiting = this.asked = this.held = false;
+    root.addEventListener("pointerdown", (event) => (this.held = Boolean(event.target.closest(".slider"))));
+    for (const up of ["pointerup", "pointercancel"]) {
+      window.addEventListener(up, () => {
+        if (!this.held) return;
+        this.held = false;
+        if (root.isConnected) this.announce();
+      });
+    }
   }
 
   take(data, setStateValue, setTriggerValue) {
@@ -72,6 +80,7 @@ class Panel {
       if (this.seq > this.sent) this.send();
     }
     this.draw();
+    this.announce();
     this.writeUrl(data.url);
     if (data.watch) this.watch();
   }
@@ -224,8 +233,16 @@ class Panel {
   changed() {
     this.seq += 1;
     this.draw();
+    this.announce(true);
     if (this.waiting && Date.now() - this.sentAt < ANSWER_MS) return;
     this.send();
+  }
+
+  // What the sliders stand at, for what draws a preview before Python has answered (point.js).
+  announce(moved = false) {
+    const pending = moved || this.waiting || this.seq > this.sent;
+    const detail = { percent: this.percent.slice(), scale: this.scale, pending, moved, held: this.held };
+    window.dispatchEvent(new CustomEvent("hx-sliders", { detail }));
   }
 
   send() {

@@ -50,6 +50,8 @@ class Key(StrEnum):
     ASKED = "hx.asked"  # Asked: what "Find it for me" asks for
     FOUND = "hx.found"  # Answered: what came of it
     BARS = "hx.bars"  # whose 95 % intervals the front chart draws, one of BARS
+    POINT = "hx.point"  # the live point's own state
+    TARGET = "hx.target"  # Target: where the chart was clicked, and the choice found for it
     OWN = "hx.own"  # tuple of each objective's own temperature, as multiples of the training one; or None
 
 

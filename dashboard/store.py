@@ -16,6 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -30,6 +31,7 @@ from hyperdpo.errors import HyperDPOError, RunError
 if TYPE_CHECKING:
     import torch
 
+    from dashboard.preview import Sketch
     from hyperdpo.comparison import Contribution, Stretches
     from hyperdpo.finding import Question, Spot
     from hyperdpo.front import ParetoFront
@@ -50,6 +52,7 @@ AHEAD_SECONDS = 0.15
 MAX_RUNS, MAX_LIVE, MAX_MEASURED = 64, 4, 256
 MAX_COMPARED = 64  # bootstrap samples and what comes of them, of so many fronts
 TRADE_STEP = 5  # points of attention moved to either side to see what one objective costs another
+SKETCHED_AT_ONCE = 4  # mixes of the preview that are measured before anyone else may measure
 SAME_NDCG = 5e-4  # how near a stored front must come to its own figures before it may be moved with c
 RUN_FILES = ("manifest.json", "config.json", "front.json", "model.safetensors")
 T = TypeVar("T")
@@ -1098,6 +1101,45 @@ def simplex(live: LiveRun, k: int, step: int = 10) -> tuple[np.ndarray, np.ndarr
         return weights, _means(front_ndcg(live.table, residuals, k=k).cpu().numpy())
 
     return live._lists_kept.get(("simplex", k, step), lambda: live._guarded(make))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The preview
+
+
+def sketch(live: LiveRun, k: int, *, wait: bool = False) -> Sketch | None:
+    """The run's figures over all (w, c) for the preview; measured while nobody waits, unless `wait`.
+
+    None until it is measured, where that failed, and where only some weights were trained.
+    """
+    if live.run.trained is not None:
+        return None
+    found = live._lists_kept.get(("sketch", k), lambda: _workers().submit(_sketch, live, k))
+    if not (wait or found.done()):
+        return None
+    if found.exception() is not None:
+        live._lists_kept.drop(("sketch", k))
+        return None
+    return found.result()
+
+
+def _sketch(live: LiveRun, k: int) -> Sketch:
+    import torch
+
+    from dashboard import preview
+    from hyperdpo.rank.live import front_ndcg
+
+    time.sleep(AHEAD_SECONDS)
+    m = len(live.saved.objectives)
+
+    def part(weights: np.ndarray) -> np.ndarray:
+        residuals = torch.stack([live.models[0].residual(w.tolist()) for w in weights])
+        return np.stack([_means(front_ndcg(live.table, residuals, scale=c, k=k).cpu().numpy()) for c in preview.SCALES])
+
+    found, points = [], preview.nodes(m)
+    for start in range(0, len(points), SKETCHED_AT_ONCE):  # between two parts, a slider that moves is answered
+        found.append(live._guarded(partial(part, points[start : start + SKETCHED_AT_ONCE])))
+    return preview.fit(np.concatenate(found, axis=1), m)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -13,12 +13,12 @@ from urllib.parse import urlencode
 import numpy as np
 import streamlit as st
 
-from dashboard import blocks, charts, charts_find, export, finding, panel, point, report, store, ticker, words
+from dashboard import blocks, charts, charts_find, export, finding, panel, report, store, ticker, words
 from dashboard.pairs import Pair, pair
 from dashboard.readings import Curve, Reading
 from dashboard.state import K_CHOICES, Choice, Key, Wanted, equal_choice, read_url, write_url
 from dashboard.store import Job, LiveRun, RunEntry, Saved
-from dashboard.views import changes, find
+from dashboard.views import aim, changes, find
 from dashboard.views.common import (
     PLOT_CONFIG,
     Ready,
@@ -208,7 +208,7 @@ def _live(scene: Scene) -> None:
         above = ""
         if drawing.reading is not None:
             above = blocks.figures_strip(drawing.reading, saved.names, drawing.against_a, drawing.pair.short)
-        point.show(moving, figure["layout"]["margin"])
+        aim.show(moving, figure["layout"]["margin"], saved.names, live)
         st.html(above + blocks.legend(charts.legend(figure)))
         with st.container(key="chart"):
             st.plotly_chart(Ready(still), config=PLOT_CONFIG, alt=charts.describe(figure))
@@ -286,6 +286,7 @@ class Drawing:
     def remarks(self) -> list[str]:
         """What has to be said about the figures: where they are not just the sliders', and what is not drawn."""
         out = [self.reading.note] if self.reading is not None and self.reading.note else []
+        out += aim.said(self.reading.ndcg if self.reading is not None else None, self.saved.names)
         if self.left_out:
             out.append(
                 f"Not drawn at NDCG@{self.k}, because measured on other terms only: {words.listed(self.left_out)}."

@@ -399,7 +399,7 @@ def _entropies(scene: Scene) -> None:
         )
         figure = shown.figure()
         still, moving = charts.without_live(figure)
-        point.show(moving, figure["layout"]["margin"])
+        point.show(point.Moving(moving, figure["layout"]["margin"], choice, (shown.x, shown.y)))
         above = blocks_text.entropy_strip(shown.reading, names) if shown.reading else ""
         st.html(above + blocks.legend(charts.legend(figure)))
         with st.container(key="chart"):

@@ -117,7 +117,7 @@ def trace(page: Any, meta: str) -> dict[str, Any]:
 
 def live_point(page: Any) -> list[float]:
     """Where the live point stands, in the units of the axes; empty while there is none."""
-    dot = page.locator(".js-plotly-plot .hx-point circle")
+    dot = page.locator(".js-plotly-plot .hx-exact circle")
     script = "(all) => all.map((d) => [Number(d.dataset.x), Number(d.dataset.y)])[0] ?? []"
     return [float(v) for v in dot.evaluate_all(script)]
 

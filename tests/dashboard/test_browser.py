@@ -122,7 +122,7 @@ def test_the_url_restores_the_view_and_moves_with_it(page: Any, app: App, model:
 
 
 CENTRE = """() => {
-  const box = document.querySelector('.hx-point circle').getBoundingClientRect();
+  const box = document.querySelector('.hx-exact circle').getBoundingClientRect();
   const area = document.querySelector('.js-plotly-plot .bglayer').ownerSVGElement.getBoundingClientRect();
   return [box.x + box.width / 2 - area.x, box.y + box.height / 2 - area.y];
 }"""
@@ -135,7 +135,7 @@ PLOTLY = """([x, y]) => {
 
 def test_the_live_point_stands_where_plotly_would_put_it_and_moves_without_a_new_chart(page: Any, app: App) -> None:
     open_live(page, f"{app.url}/?run=small&w=40,30,30")
-    page.locator(".hx-point circle").wait_for(timeout=PATIENCE)
+    page.locator(".hx-exact circle").wait_for(timeout=PATIENCE)
 
     def check() -> None:
         assert page.evaluate(CENTRE) == pytest.approx(page.evaluate(PLOTLY, live_point(page)), abs=1.0)
@@ -155,7 +155,7 @@ def test_the_live_point_stands_where_plotly_would_put_it_and_moves_without_a_new
     page.mouse.move(box["x"] + 90, box["y"] + 80, steps=4)
     page.mouse.up()
     page.wait_for_timeout(500)
-    if page.locator(".hx-point").is_visible():
+    if page.locator(".hx-exact circle").is_visible():
         check()
     page.locator(".js-plotly-plot").hover()
     with page.expect_download(timeout=PATIENCE) as picture:

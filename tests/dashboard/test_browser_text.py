@@ -51,7 +51,7 @@ def test_answers_stream_beside_the_base_and_follow_the_sliders_by_key(page: Any,
     assert page.locator(".hx-answer h3").all_inner_texts() == ["With these sliders", "Base model"]
     assert page.locator(".hx-row").count() == 11
     assert page.locator(".hx-row .hx-score").count() == 33
-    page.locator(".hx-point circle").wait_for(timeout=PATIENCE)
+    page.locator(".hx-exact circle").wait_for(timeout=PATIENCE)
     before = live_point(page)
     first = answer(page)
     page.evaluate(
@@ -119,7 +119,7 @@ def test_an_answer_can_be_stopped_and_a_reload_brings_the_same_back(page: Any, t
     open_text(page, text_app, f"&w=10,20,70&c=2&seed=7&n=32&prompt={quote('My friend was')}&strip=0")
     text, address = answer(page), parameters(page)
     assert (address["w"], address["c"], address["seed"], address["n"]) == ("10,20,70", "2", "7", "32")
-    page.locator(".hx-point circle").wait_for(timeout=PATIENCE)
+    page.locator(".hx-exact circle").wait_for(timeout=PATIENCE)
     page.reload()
     page.get_by_text("Computed on").wait_for(state="attached", timeout=PATIENCE)
     written(page)
@@ -142,7 +142,7 @@ def test_an_answer_can_be_stopped_and_a_reload_brings_the_same_back(page: Any, t
 
 def test_downloads_open(page: Any, text_app: App, tmp_path: Path) -> None:
     open_text(page, text_app)
-    page.locator(".hx-point circle").wait_for(timeout=PATIENCE)
+    page.locator(".hx-exact circle").wait_for(timeout=PATIENCE)
     page.get_by_test_id("stMain").get_by_role("button", name="Download", exact=True).click()
 
     def saved(button: str) -> bytes:
