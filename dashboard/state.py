@@ -43,6 +43,8 @@ class Key(StrEnum):
     ACK = "hx.ack"  # last message of the panel that was handled
     COMPARING = "hx.comparing"  # Comparing: what the Compare view shows
     COMPARED_URL = "hx.compared"  # the Compare view's parameters as last read or written
+    RUNS = "hx.runs"  # Wish: what the Runs view lists
+    RUNS_URL = "hx.runsurl"  # the Runs view's parameters as last read or written
     TEXT_RUN = "hx.textrun"  # label of the open text run
     TELLING = "hx.telling"  # Telling: what the Text view shows beside its sliders
     TEXT_URL = "hx.texturl"  # the Text view's parameters as last read or written

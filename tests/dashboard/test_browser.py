@@ -259,6 +259,13 @@ def test_runs_are_listed_and_damaged_ones_say_what_is_wrong(page: Any, app: App)
     row.wait_for(timeout=PATIENCE)
     assert "HyperDPO" in row.inner_text()
     page.get_by_text("cannot be read as JSON").first.wait_for()
+    assert row.get_by_role("img", name=re.compile("front of .* against")).is_visible()
+    listed = page.locator(".hx-runs tbody tr").count()
+    page.get_by_role("textbox", name="Search").fill("small-ls")
+    page.keyboard.press("Enter")
+    page.wait_for_function("new URLSearchParams(location.search).get('q') === 'small-ls'", timeout=PATIENCE)
+    page.wait_for_function("document.querySelectorAll('.hx-runs tbody tr').length === 1", timeout=PATIENCE)
+    assert listed > 1
     page.get_by_role("link", name="small-ls").click()
     page.locator(".js-plotly-plot .scatterlayer .point").first.wait_for(timeout=PATIENCE)
     assert parameters(page)["run"] == "small-ls"
