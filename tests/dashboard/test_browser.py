@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
 from driver import PATIENCE, App, live_point, open_live, parameters, ranges, trace
 
@@ -323,26 +322,6 @@ def test_the_decision_is_written_on_one_page(page: Any, app: App, tmp_path: Path
     printed = (tmp_path / "report.pdf").read_bytes()
     assert printed.startswith(b"%PDF")
     assert re.findall(rb"/Count (\d+)", printed) == [b"1"], "one page"
-
-
-def test_the_choice_is_taken_away_as_a_model_that_gives_the_same_scores(page: Any, app: App, tmp_path: Path) -> None:
-    open_live(page, f"{app.url}/?run=small&w=40,30,30&c=2")
-    page.get_by_test_id("stMain").get_by_role("button", name="Download", exact=True).click()
-    told = page.get_by_text("hyperdpo export").first.inner_text()
-    assert "--weights 0.4,0.3,0.3 --scale 2" in told
-    page.get_by_role("button", name="Make it here").click()
-    button = page.get_by_role("button", name="Save the ONNX model")
-    button.wait_for(timeout=PATIENCE)
-    with page.expect_download(timeout=PATIENCE) as download:
-        button.click()
-    download.value.save_as(tmp_path / "model.onnx")
-    run = RankRun(told.split()[2])
-    features = np.random.default_rng(0).random((7, len(run.task.features)), dtype=np.float32)
-    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
-    given = {"features": features[None], "mask": np.ones((1, 7), bool)}
-    given["base_score"] = run.base.trees.predict(features)[None].astype(np.float32)  # LightGBM's, a second input
-    [scores] = session.run(["scores"], given)
-    np.testing.assert_allclose(scores[0], run.score(features, (0.4, 0.3, 0.3), scale=2.0), atol=1e-5)
 
 
 def test_a_phone_shows_chart_and_figures_and_keeps_the_sliders_in_a_drawer(browser: Any, app: App) -> None:
