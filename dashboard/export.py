@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from dashboard.charts import Figure, for_export
+from dashboard.charts import Figure
+from dashboard.charts_paper import PIXELS_PER_INCH, SCREEN, Paper, on_paper
 from dashboard.readings import Curve, Reading
 from hyperdpo.errors import HyperDPOError
 
@@ -72,23 +73,26 @@ def has_browser() -> bool:
         return True  # another version of the library: asking it to draw will tell
 
 
-def picture(figure: Figure, title: str, kind: str) -> bytes:
+def picture(figure: Figure, title: str, kind: str, paper: Paper = SCREEN) -> bytes:
     """The chart as PNG, SVG or PDF. Raises ExportError where no browser can be started."""
     try:
         import kaleido  # type: ignore[import-untyped]
 
-        options = {"format": kind.lower(), "width": 1000, "height": 640, "scale": 2 if kind == "PNG" else 1}
-        drawn = kaleido.calc_fig_sync(for_export(figure, title), opts=options, kopts={"mathjax": False, "timeout": 60})
+        width, height = paper.target.pixels
+        scale = paper.target.dpi / PIXELS_PER_INCH if kind == "PNG" else 1
+        options = {"format": kind.lower(), "width": width, "height": height, "scale": scale}
+        made = on_paper(figure, title, paper)
+        drawn = kaleido.calc_fig_sync(made, opts=options, kopts={"mathjax": False, "timeout": 60})
     except Exception as error:
         raise ExportError(f"{NO_BROWSER} ({type(error).__name__}: {str(error)[:200]})") from error
     return bytes(drawn)
 
 
-def page(figure: Figure, title: str) -> bytes:
+def page(figure: Figure, title: str, paper: Paper = SCREEN) -> bytes:
     """The chart as one HTML file that needs nothing else, hover included."""
     import plotly.io
 
-    drawn = for_export(figure, title)
+    drawn = on_paper(figure, title, paper)
     return plotly.io.to_html(drawn, include_plotlyjs=True, full_html=True, validate=False).encode()  # type: ignore[no-any-return]
 
 
@@ -119,11 +123,11 @@ def printed(page: str) -> bytes:
         raise ExportError(f"{NO_BROWSER} ({type(error).__name__}: {str(error)[:200]})") from error
 
 
-def script(figure: Figure, title: str, name: str) -> bytes:
+def script(figure: Figure, title: str, name: str, paper: Paper = SCREEN) -> bytes:
     """A Python script called `name` that draws the chart again, its data inside."""
     import plotly.io
 
-    drawn = plotly.io.to_json(for_export(figure, title), validate=False)
+    drawn = plotly.io.to_json(on_paper(figure, title, paper), validate=False)
     held = json.dumps(json.loads(drawn), indent=1, ensure_ascii=True)
     plain = "".join(c if c.isprintable() and c not in '\\"' else " " for c in title)
     return SCRIPT.format(title=plain, name=name, stem=name.removesuffix(".py"), figure=held).encode()

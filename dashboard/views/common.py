@@ -18,6 +18,7 @@ from plotly.basedatatypes import BaseFigure
 
 from dashboard import export, store, ticker, words
 from dashboard.charts import Figure
+from dashboard.charts_paper import POINTS, SIZES, Paper
 from dashboard.state import Key, quoted
 from dashboard.store import Prepared, RunEntry, Saved
 from hyperdpo.errors import HyperDPOError
@@ -208,7 +209,7 @@ def _inside(take: Take, key: str) -> None:
             help="Python is a script that draws the chart again, its data inside.",
         )  # fmt: skip
         if form is not None:
-            _picture(take, which, form)
+            _picture(take, which, form, _paper(key))
         if take.report is not None:
             st.caption("The decision on one page")
             form = st.segmented_control("Report", ["HTML", "PDF"], key=f"{key}.report", label_visibility="collapsed",
@@ -233,7 +234,26 @@ def _report(take: Take, kind: str) -> None:
     )  # fmt: skip
 
 
-def _picture(take: Take, which: str, kind: str) -> None:
+def _paper(key: str) -> Paper:
+    """How the chart shall be drawn: for the screen, unless someone chooses."""
+    size = st.selectbox(
+        "Size", list(SIZES), key=f"{key}.size", format_func=lambda s: SIZES[s].words,
+        help="As wide as a column or a page of a paper, without a title because a caption stands below; or a slide.",
+    )  # fmt: skip
+    least, most = POINTS
+    points = st.number_input(
+        "Type, in points", least, most, float(SIZES[size].points), 0.5, key=f"{key}.points.{size}", format="%g",
+        help="Size of the words on the chart.",
+    )  # fmt: skip
+    left, right = st.columns(2)
+    legend = left.checkbox("Legend", value=True, key=f"{key}.legend")
+    grey = right.checkbox(
+        "Greys only", key=f"{key}.grey", help="For print without colour: markers and dashes tell the methods apart."
+    )
+    return Paper(size, points, legend, grey)
+
+
+def _picture(take: Take, which: str, kind: str, paper: Paper) -> None:
     if kind in export.IMAGES and not export.has_browser():
         st.info(export.NO_BROWSER)
         return
@@ -241,11 +261,11 @@ def _picture(take: Take, which: str, kind: str) -> None:
         figure, title = take.figures[which](), f"{take.title}: {which[:1].lower()}{which[1:]}"
         file = f"{take.name}-{_slug(which)}.{export.SUFFIX.get(kind, kind.lower())}"
         if kind == "HTML":
-            content = export.page(figure, title)
+            content = export.page(figure, title, paper)
         elif kind == "Python":
-            content = export.script(figure, title, file)
+            content = export.script(figure, title, file, paper)
         else:
-            content = export.picture(figure, title, kind)
+            content = export.picture(figure, title, kind, paper)
     st.download_button(
         f"Save {kind}", content, file, export.MIME[kind], type="primary", width="stretch", on_click="ignore"
     )
