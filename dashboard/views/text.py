@@ -317,8 +317,10 @@ def _texts(scene: Scene) -> None:
         ]
         after, before = found[0], found[1]
         marks: tuple[str, ...] = ()
-        if st.session_state.get(Key.MARKS, True) and after.ended and before.ended:
+        if _marks(compared) and after.ended and before.ended:
             marks = differences.marked(before.text, after.text)[::-1]
+        if compared.now == "B":  # A is read first
+            rows[:2], marks = rows[1::-1], marks[::-1]
         below = differences.difference(compared.title, before.scores, after.scores, names, measures)
         st.html(
             blocks_text.answers(asks[0].prompt, rows, names, measures, marks)
@@ -335,11 +337,17 @@ def _texts(scene: Scene) -> None:
             elif writing.stopped:
                 st.caption("Stopped. Write begins again.")
             about = f"Words that only {compared.now} has are underlined, those that only {compared.then} has struck."
-            st.session_state["text.marks"] = st.session_state.get(Key.MARKS, True)
+            st.session_state["text.marks"] = _marks(compared)
             st.toggle("Mark differences", key="text.marks", help=about, on_change=_keep_marks)
         if len(writing.wish.stages) > 1:
             _strip(writing, names, model)
         ticker.show("text.tick", on=writing.running, milliseconds=STREAM_MS)
+
+
+def _marks(compared: Pair) -> bool:
+    """Whether differences are marked: as chosen, else where a choice is pinned to be compared with."""
+    chosen: bool | None = st.session_state.get(Key.MARKS)
+    return compared.before is not None if chosen is None else chosen
 
 
 def _keep_marks() -> None:
