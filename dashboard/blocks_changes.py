@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from dashboard.blocks import row, table
 from dashboard.charts_changes import move
 from dashboard.pairs import Pair
-from dashboard.readings import ChangedList
-from dashboard.words import number, signed
+from dashboard.readings import ChangedList, Reading
+from dashboard.words import Change, number, signed
 
 if TYPE_CHECKING:
     from hyperdpo.rank.changes import Changes
@@ -93,6 +93,33 @@ def _reasons(found: Reasons) -> str:
         f'<details class="hx-why"><summary>{escape(signed(found.total, 3))}{first}</summary>'
         f"<ul>{''.join(parts)}</ul></details>"
     )
+
+
+def pins_table(
+    readings: Sequence[Reading], names: Sequence[str], change: Sequence[Change] | None, run: str, note: str
+) -> str:
+    """NDCG at A and at B, and B against A in percent with its 95 % interval; A alone beside the base."""
+    k = readings[0].k
+    head = ["objective", f"A, NDCG@{k}", *([f"B, NDCG@{k}"] if len(readings) > 1 else ["base"])]
+    head += ["B against A", "95 % interval", "verdict"] if change is not None else []
+    rows = []
+    for place in (*range(1, len(names)), 0):
+        base = readings[0].base
+        values = [float(r.ndcg[place]) for r in readings]
+        values += [float("nan") if base is None else float(base[place])] if len(readings) < 2 else []
+        cells = [number(_known(v)) for v in values]
+        if change is not None:
+            told = change[place]
+            cells += [told.words, told.interval or "–", told.verdict]
+        rows.append(row(f'<th scope="row">{escape(names[place])}</th>', cells, head))
+    where = " and ".join(f"{letter} = {_choice(r, names[1:])}" for letter, r in zip("AB", readings, strict=False))
+    said = f'<p class="hx-small">{escape(where)}. {escape(note)}</p>'
+    return table(head, rows, f"Pinned on {run}", left=(0,)) + said
+
+
+def _choice(reading: Reading, objectives: Sequence[str]) -> str:
+    shares = [f"{n} {100 * w:.0f} %" for n, w in zip(objectives, reading.choice.weights, strict=True) if w >= 0.005]
+    return f"{', '.join(shares)}, c = {reading.choice.scale:g}"
 
 
 def list_head(changed: ChangedList) -> str:

@@ -22,19 +22,22 @@ def answers(
     told: Sequence[tuple[str, str, str, Sequence[float], bool]],
     names: Sequence[str],
     measures: Sequence[tuple[str, str]],
+    marks: Sequence[str] = (),
 ) -> str:
     """Answers side by side, the base last.
 
     Args:
+        marks: HTML that takes the place of the first texts, their differences marked.
         told: for each its heading, its text, why it ended, its scores (m,) or none yet, and whether it still grows.
     """
     base = told[-1][3] if len(told) > 1 else ()
     cards = []
     for i, (head, text, ended, scores, growing) in enumerate(told):
         beside = base if i < len(told) - 1 else ()
+        told_text = marks[i] if i < len(marks) else plain(text)
         cards.append(
             f'<article class="hx-answer" aria-busy="{str(growing).lower()}"><h3>{escape(head)}</h3>'
-            f'<p class="hx-told"><span class="hx-quiet">{plain(prompt)}</span>{plain(text)}{_caret(growing)}</p>'
+            f'<p class="hx-told"><span class="hx-quiet">{plain(prompt)}</span>{told_text}{_caret(growing)}</p>'
             f"{_ended(ended)}{scores_line(scores, names, measures, beside)}</article>"
         )
     return f'<div class="hx-answers">{"".join(cards)}</div>'

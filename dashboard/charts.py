@@ -149,6 +149,13 @@ def front_figure(
     return {"data": traces or [NOTHING], "layout": plane_layout(names, i, j, ranges, k, view)}
 
 
+def with_pins(figure: Figure, pins: Sequence[Reading], names: Sequence[str], x: str, y: str) -> Figure:
+    """A figure of the plane of objectives x and y with choice A, and B if there are two, on top."""
+    i, j = names.index(x), names.index(y)
+    marks = [_pin_trace(p, names, i, j, letter) for letter, p in zip("AB", pins, strict=False)]
+    return {**figure, "data": [*figure["data"], *({**mark, "showlegend": False} for mark in marks)]}
+
+
 def without_live(figure: Figure) -> tuple[Figure, dict[str, Any] | None]:
     """The figure with its live point left empty, and the point: what stays and what moves as weights do."""
     data: list[dict[str, Any]] = figure["data"]

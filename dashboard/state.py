@@ -45,6 +45,7 @@ class Key(StrEnum):
     COMPARED_URL = "hx.compared"  # the Compare view's parameters as last read or written
     RUNS = "hx.runs"  # Wish: what the Runs view lists
     RUNS_URL = "hx.runsurl"  # the Runs view's parameters as last read or written
+    MARKS = "hx.marks"  # whether the differences of two answers are marked
     TEXT_RUN = "hx.textrun"  # label of the open text run
     TELLING = "hx.telling"  # Telling: what the Text view shows beside its sliders
     TEXT_URL = "hx.texturl"  # the Text view's parameters as last read or written

@@ -268,6 +268,12 @@ class Wish:
     stages: tuple[tuple[Ask, ...], ...]
 
 
+def by_scale(asks: Sequence[Ask]) -> list[list[Ask]]:
+    """The asks in groups that one batch can answer: those of one c, the first group with the base's."""
+    scales = list(dict.fromkeys(a.scale for a in asks if a.weights is not None)) or [1.0]
+    return [[a for a in asks if (a.scale if a.weights is not None else scales[0]) == scale] for scale in scales]
+
+
 class Writing:
     """The answers of one wish, written by a thread that can be stopped at any token."""
 
@@ -304,7 +310,8 @@ class Writing:
             self.live.writing(+1)
             try:
                 for stage in self.wish.stages:
-                    self._write([a for a in dict.fromkeys(stage) if self.live.known(a) is None])
+                    for asks in by_scale(stage):
+                        self._write([a for a in dict.fromkeys(asks) if self.live.known(a) is None])
             finally:
                 self.live.writing(-1)
         except Exception as error:

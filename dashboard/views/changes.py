@@ -13,7 +13,7 @@ from dashboard.pairs import Pair, pair
 from dashboard.readings import ChangedList
 from dashboard.state import ONLY, Key
 from dashboard.store import LiveRun
-from dashboard.views.common import add_note, chosen, friendly, write_address
+from dashboard.views.common import chosen, friendly, write_address
 
 MOST = 8  # lists in the table
 LONGEST = 90  # letters of a list's name in the box
@@ -45,11 +45,10 @@ def _here(live: LiveRun, wanted: list[int], changed: list[int]) -> int:
     """The list that is drawn: the one picked, else the one that changes most, else the first."""
     s, total = st.session_state, len(live.queries())
     picked = s.get(Key.QUERY)
-    if picked is not None and picked >= total:
-        add_note(f"There is no test list number {picked:,}; this data has {total:,}, numbered from 0.")
-        s[Key.QUERY] = picked = None
-    if picked is not None:
+    if picked is not None and picked < total:
         return int(picked)
+    if picked is not None:
+        st.caption(f"There is no test list number {picked:,}; this data has {total:,}, numbered from 0.")
     return (wanted or changed or [0])[0]
 
 

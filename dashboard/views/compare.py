@@ -31,6 +31,7 @@ from dashboard.views.common import (
     plain_markdown,
 )
 from dashboard.views.explore import QUICK_SECONDS, _nothing_here
+from dashboard.views.pinned import Pinned, pinned
 from hyperdpo.comparison import Contribution, Stretches
 from hyperdpo.errors import HyperDPOError
 
@@ -203,12 +204,18 @@ class Comparison:
     def plane(self) -> charts.Figure:
         """The fronts in the plane of two objectives."""
         shown = self.shown
-        return charts_compare.overlay_figure(
+        figure = charts_compare.overlay_figure(
             self.entrants, self.names, shown.x, shown.y, self.ranges,
             judged=self.judged if shown.crosses else None,
             owned=(self.owned[0], self.methods) if self.owned and len(self.methods) > 1 else None,
             view=f"{shown.runs}|{shown.x}|{shown.y}",
         )  # fmt: skip
+        return self.pinned.on(figure, shown.x, shown.y) if self.pinned else figure
+
+    @cached_property
+    def pinned(self) -> Pinned | None:
+        """Choices A and B of the run that is explored, if it is among those compared."""
+        return pinned(self.runs, self.everyone[0].front.k)
 
     def cost(self) -> charts.Figure:
         return charts_compare.cost_figure(self.entrants, self.judged)
@@ -267,6 +274,8 @@ def _page(what: Comparison, labels: Sequence[str], notes: Sequence[str], refused
     with answer:
         st.html(f'<p class="hx-price">{escape(what.answer())}</p>')
     st.html(comparison_table(what.entrants, what.judged, what.against))
+    if what.pinned is not None:
+        st.html(what.pinned.table())
     st.html(f'<p class="hx-small">{escape(_small_print(what))}</p>')
 
 

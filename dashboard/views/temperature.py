@@ -36,6 +36,7 @@ from dashboard.views.common import (
     plain_markdown,
 )
 from dashboard.views.explore import QUICK_SECONDS, _go_to_run, _open_run, _point_at_data, _take_url, _url
+from dashboard.views.pinned import Pinned, pinned
 from hyperdpo.errors import HyperDPOError
 from hyperdpo.front import ParetoFront
 
@@ -173,10 +174,16 @@ class Heat:
     def figure(self) -> charts.Figure:
         """The family of fronts."""
         x, y = self.axes
-        return charts_temperature.family_figure(
+        figure = charts_temperature.family_figure(
             self.family, self.front, self.base, self.saved.names, x, y, self.ranges, own=self.own[0],
             view=f"{self.saved.entry.label}|{x}|{y}|{self.k}",
         )  # fmt: skip
+        return self.pinned.on(figure, x, y) if self.pinned else figure
+
+    @cached_property
+    def pinned(self) -> Pinned | None:
+        """Choices A and B, if any."""
+        return pinned([self.saved], self.k)
 
     def side(self) -> charts.Figure:
         """The main objective and the hypervolume against c."""
@@ -249,6 +256,8 @@ def _page(heat: Heat, saved: Saved) -> None:
     st.html(f'<p class="hx-small">{escape(words.C_MEANS)}</p>')
     _advanced(heat, saved)
     st.html(temperature_table(heat.fronts(), heat.base, heat.scale))
+    if heat.pinned is not None:
+        st.html(heat.pinned.table())
     if heat.live.note:
         st.caption(plain_markdown(heat.live.note))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -13,16 +14,21 @@ import numpy as np
 import streamlit as st
 
 from dashboard import blocks, blocks_text, charts, charts_text, panel, point, store, text_store, ticker
+from dashboard import marks as differences
 from dashboard import words_text as said
+from dashboard.pairs import Pair, pair
 from dashboard.readings import Curve, TextReading
 from dashboard.state import (
     LENGTHS,
     LONGEST_PROMPT,
     LOWEST_TEXT_SCALE,
+    Choice,
     Key,
     Telling,
     equal_choice,
+    read_pins,
     read_telling,
+    write_pins,
     write_telling,
 )
 from dashboard.store import Prepared, RunEntry, Saved
@@ -49,7 +55,7 @@ from hyperdpo.errors import HyperDPOError
 if TYPE_CHECKING:
     from hyperdpo.text.generate import Sampling
 
-SEAT = panel.Seat(".text", LOWEST_TEXT_SCALE, said.EXTRAPOLATION, pins=False)
+SEAT = panel.Seat(".text", LOWEST_TEXT_SCALE, said.EXTRAPOLATION)
 STREAM_MS, LOAD_MS, MEASURE_MS = 100, 1000, 400
 QUICK_SECONDS = 0.1
 RANGE_SCALES = (0.7, 1.0, 1.4, 2.0, 3.0, 5.0)  # the axes are made to hold the fronts at these
@@ -134,15 +140,29 @@ def _take_url(saved: Saved) -> None:
     if url == st.session_state.get(Key.TEXT_URL) or not url:
         return
     choice, telling, notes = read_telling(url, saved.objectives, st.session_state[Key.TELLING])
-    if choice is not None:
-        panel.set_choice(choice, seat=SEAT)
+    found: list[str] = []
+    a, b = (_floored(pin) for pin in read_pins(url, len(saved.objectives), found))
+    if choice is not None or a is not None:
+        panel.set_choice(choice or panel.current(SEAT).choice, a, SEAT, b)
     st.session_state[Key.TELLING] = telling
-    add_note(*notes)
+    add_note(*notes, *found)
+
+
+def _floored(pin: Choice | None) -> Choice | None:
+    """A pinned choice with c in this view's range."""
+    return None if pin is None else replace(pin, scale=max(pin.scale, SEAT.low))
 
 
 def _url() -> dict[str, str]:
     s = st.session_state
-    return write_telling(s[Key.TEXT_RUN], panel.current(SEAT).choice, s[Key.TELLING])
+    now = panel.current(SEAT)
+    return write_telling(s[Key.TEXT_RUN], now.choice, s[Key.TELLING]) | write_pins(now.pin, now.pin_b)
+
+
+def _pair() -> Pair:
+    """The two choices whose answers are compared."""
+    now = panel.current(SEAT)
+    return pair(now.choice, now.pin, now.pin_b)
 
 
 def _telling() -> Telling:
@@ -262,11 +282,12 @@ def _wish(saved: Saved, model: TextLive) -> Writing:
 
 
 def wanted(model: TextLive, saved: Saved) -> Wish:
-    """What the page shows in its present state: the answer and the base's, then the strip."""
-    told, choice = _telling(), panel.current(SEAT).choice
+    """What the page shows in its present state: the two answers compared, the base's last, then the strip."""
+    told, choice, compared = _telling(), panel.current(SEAT).choice, _pair()
     drawn = _drawn(told)
-    weights, _ = model.nearest(choice.weights)
-    first = (Ask(told.prompt, drawn, weights, choice.scale), Ask(told.prompt, drawn))
+    sides = [c for c in (compared.after, compared.before) if c is not None]
+    asked = [Ask(told.prompt, drawn, model.nearest(c.weights)[0], c.scale) for c in sides]
+    first = (*asked, Ask(told.prompt, drawn))
     if not told.strip:
         return Wish((first,))
     return Wish((first, tuple(Ask(told.prompt, drawn, w, choice.scale) for w in model.strip(told.x, told.y))))
@@ -288,12 +309,23 @@ def _texts(scene: Scene) -> None:
             return
         writing = _wish(saved, model)
         asks, measures = writing.wish.stages[0], model.measures
-        heads = (f"With these sliders{_scale_words()}", "Base model")
+        compared = _pair()
+        heads = _heads(compared)
         found = [writing.text(a) for a in asks]
         rows = [
             (h, t.text, t.ended, t.scores, writing.running and not t.ended) for h, t in zip(heads, found, strict=True)
         ]
-        st.html(blocks_text.answers(asks[0].prompt, rows, names, measures))
+        after, before = found[0], found[1]
+        marks: tuple[str, ...] = ()
+        if _marks(compared) and after.ended and before.ended:
+            marks = differences.marked(before.text, after.text)[::-1]
+        if compared.now == "B":  # A is read first
+            rows[:2], marks = rows[1::-1], marks[::-1]
+        below = differences.difference(compared.title, before.scores, after.scores, names, measures)
+        st.html(
+            blocks_text.answers(asks[0].prompt, rows, names, measures, marks)
+            + f'<p class="hx-small hx-differ">{escape(below)}&nbsp;</p>'
+        )
         for line in writing.failure:
             st.error(plain_markdown(line))
         remark = model.nearest(panel.current(SEAT).choice.weights)[1] or model.note
@@ -304,13 +336,32 @@ def _texts(scene: Scene) -> None:
                 st.button("Stop", on_click=writing.stop, key="text.stop")
             elif writing.stopped:
                 st.caption("Stopped. Write begins again.")
+            about = f"Words that only {compared.now} has are underlined, those that only {compared.then} has struck."
+            st.session_state["text.marks"] = _marks(compared)
+            st.toggle("Mark differences", key="text.marks", help=about, on_change=_keep_marks)
         if len(writing.wish.stages) > 1:
             _strip(writing, names, model)
         ticker.show("text.tick", on=writing.running, milliseconds=STREAM_MS)
 
 
-def _scale_words() -> str:
-    scale = panel.current(SEAT).choice.scale
+def _marks(compared: Pair) -> bool:
+    """Whether differences are marked: as chosen, else where a choice is pinned to be compared with."""
+    chosen: bool | None = st.session_state.get(Key.MARKS)
+    return compared.before is not None if chosen is None else chosen
+
+
+def _keep_marks() -> None:
+    st.session_state[Key.MARKS] = st.session_state["text.marks"]
+
+
+def _heads(compared: Pair) -> list[str]:
+    """What stands above each answer: what is compared, then with what, then the base's."""
+    now, a = "With these sliders" if compared.now == "now" else "B", compared.before
+    heads = [f"{now}{_scale_words(compared.after.scale)}", *([f"A{_scale_words(a.scale)}"] if a is not None else [])]
+    return [*heads, "Base model"]
+
+
+def _scale_words(scale: float) -> str:
     if scale == 1:
         return ""
     return f", c = {scale:g}{' (extrapolated)' if scale < 1 else ''}"

@@ -12,6 +12,11 @@ from driver import PATIENCE, App, open_live, parameters, trace
 from hyperdpo.cli import main
 
 pytestmark = pytest.mark.browser
+DRAWN = """(key) => {
+  const chart = document.querySelector(`.st-key-${key} .js-plotly-plot`);
+  const seen = (chart?.data ?? []).filter((t) => String(t.meta).startsWith('pin'));
+  return seen.length === 2 && seen.every((t) => Number.isFinite(t.x[0]));
+}"""
 
 
 def wait_for(page: Any, **wanted: str | None) -> None:
@@ -74,8 +79,14 @@ def test_pinning_a_and_b_and_picking_a_list_by_key(
     wait_for(page, w="100,0,0")
     address = parameters(page)
     assert told(page) == [row["list"] for row in second], "what B is compared with does not follow the sliders"
-    page.get_by_role("link", name="Runs").click()
-    page.get_by_role("link", name="small-ls").wait_for(timeout=PATIENCE)
+    said = page.locator('tr[data-objective="clicks"] td').last.inner_text()
+    for view, chart in (("Temperature", "heat-main"), ("Compare", "compare-main")):
+        page.get_by_role("link", name=view).click()
+        pinned = page.get_by_role("region", name="Pinned on small")
+        pinned.wait_for(timeout=PATIENCE)
+        change, interval = pinned.locator("tbody tr").first.locator("td").all_inner_texts()[2:4]
+        assert said in (f"{change} ({interval})", f"no measurable difference ({interval})"), view
+        page.wait_for_function(DRAWN, arg=chart, timeout=PATIENCE, polling=100)
     page.get_by_role("link", name="Explore").click()
     wait_for(page, **address)
     page.reload()
@@ -114,3 +125,18 @@ def test_filter_and_reasons_on_a_phone(browser: Any, app: App, home: Path, capsy
     assert page.get_by_text("A sensitivity (integrated gradients)").count() == 1
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     context.close()
+
+
+def test_answers_at_a_and_b_stand_side_by_side_with_their_differences_marked(page: Any, text_app: App) -> None:
+    page.goto(f"{text_app.url}/text?w=34,33,33&strip=0&n=16&a=100,0,0%401&b=0,100,0%402")
+    page.locator(".hx-answer .hx-score").nth(3).wait_for(timeout=PATIENCE)
+    assert page.locator(".hx-answer h3").all_inner_texts() == ["A", "B, c = 2", "Base model"]
+    page.get_by_text("B against A:").wait_for(timeout=PATIENCE)
+    texts = page.locator(".hx-answer .hx-told").all_inner_texts()
+    assert (page.locator("ins, del").count() > 0) == (texts[0] != texts[1])
+    page.get_by_text("Mark differences").click()
+    page.wait_for_function("() => !document.querySelector('ins, del')", timeout=PATIENCE)
+    assert page.locator(".hx-answer .hx-told").all_inner_texts() == texts
+    page.get_by_role("button", name="unpin both").press("Enter")
+    page.wait_for_function("() => document.querySelectorAll('.hx-answer').length === 2", timeout=PATIENCE)
+    wait_for(page, a=None, b=None)

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dashboard import blocks_changes, charts_changes, store
+from dashboard import blocks_changes, charts_changes, store, words
 from dashboard import words_changes as said
 from dashboard.pairs import Pair, pair
-from dashboard.readings import ChangedList, MovedItem
+from dashboard.readings import ChangedList, MovedItem, Reading
 from dashboard.state import Choice, read_url
 from dashboard.store import LiveRun
 from hyperdpo.cli import main
@@ -49,6 +49,11 @@ class Seen(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.text += data
+
+
+def reading(note: str = "") -> Reading:
+    values = np.array([0.5, 0.25])
+    return Reading(Choice((100,)), (1.0,), 10, values, values / 2, None, None, None, None, note)
 
 
 # The pair
@@ -103,7 +108,9 @@ def test_texts_from_data_stay_text_everywhere() -> None:
     moved = item(0, 2, 1, title=evil, price=evil)
     changed = ChangedList(0, evil, 1, (moved,), (moved,), np.array([0.5, np.nan]), np.array([0.6, np.nan]))
     why = {0: (Reasons(1.0, ((evil, 1.0),), 0.0, 3), None)}
+    known = reading(evil)
     drawn = (
+        blocks_changes.pins_table([known, known], ("main", evil), None, evil, evil),
         charts_changes.slopes([moved], [moved], evil, evil),
         blocks_changes.lists_table(changes([0.3], [0.5], [0.6]), [0], [evil], 0, NOW, evil),
         blocks_changes.items_table(changed, ("main", evil), NOW, why),
@@ -121,6 +128,17 @@ def test_labels_that_are_missing_are_a_dash_and_reasons_are_signed() -> None:
     text = Seen(blocks_changes.items_table(changed, ("main", "clicks"), NOW, {4: (change, base)})).text
     for part in ("–", "−0.500", "−0.700 price", "+0.150 match", "+0.050 8 other features together", "the base's score"):
         assert part in text, part
+
+
+def test_a_and_b_are_a_table_and_a_alone_stands_beside_the_base() -> None:
+    change = [words.change(0.1, 0.05, 0.15, 0.5), words.change(0.01, -0.02, 0.04, 0.25)]
+    both = Seen(blocks_changes.pins_table([reading(), reading()], ("main", "clicks"), change, "small", "")).text
+    for part in ("B against A", "+20.0 %", "+10.0 to +30.0 %", "better", "no measurable difference", "clicks 100 %"):
+        assert part in both, part
+    alone = Seen(blocks_changes.pins_table([reading()], ("main", "clicks"), None, "small", "")).text
+    assert "base" in alone
+    assert "0.125" in alone
+    assert "B against A" not in alone
 
 
 # In words

@@ -107,7 +107,7 @@ def test_a_pinned_choice_takes_the_place_of_a_line_and_of_no_legend_entry() -> N
     names = (own.main, *own.objectives)
     now, against = reading(own), [words.change(0.02, 0.01, 0.03, 0.4)] * 3
     plain, compared = blocks.figures_strip(now, names), blocks.figures_strip(now, names, against)
-    assert compared.count("vs A:") == 3
+    assert compared.count(">vs A:") == 3
     assert compared.count("<div") == plain.count("<div")
     assert charts.legend(figure(pinned=now)) == charts.legend(figure())
 
