@@ -24,7 +24,8 @@ def range_words(item: Range) -> str:
 
 def picked_table(entrants: Sequence[Entrant], names: Sequence[str], ranges: Sequence[Range]) -> str:
     """Every selected point with its mix and figures; the sentence above says how many of how many."""
-    rows, total, count = [], 0, 0
+    rows: list[str] = []
+    total, count = 0, 0
     head = ["front", "mix", *names]
     for entrant in entrants:
         front, keep = entrant.front, chosen(entrant.front, names, ranges)

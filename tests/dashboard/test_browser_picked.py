@@ -21,7 +21,8 @@ CHART = ".st-key-compare-main .js-plotly-plot"
 TRACES = """(chart) => {
   const found = document.querySelector(chart);
   return JSON.stringify((found?.data ?? []).map((t) => ({ meta: String(t.meta ?? ''), n: (t.x ?? t.a ?? []).length,
-    opacity: t.marker?.opacity, first: (t.x ?? []).map((x, i) => (x === 0 ? t.y[i] : null)).filter((y) => y !== null) })));
+    opacity: t.marker?.opacity,
+    first: (t.x ?? []).map((x, i) => (x === 0 ? t.y[i] : null)).filter((y) => y !== null) })));
 }"""
 # Where values of a chart's axes are on the screen, by plotly's own conversion.
 SPOT = """([chart, xref, yref, x, y]) => {
@@ -108,7 +109,14 @@ def test_a_box_in_a_pair_a_click_in_the_triangle_and_a_slider_by_key(page: Any, 
     until(page, lambda: not addressed(page))
     view(page, "Triangle")
     until(page, lambda: traces(page).get("triangle", {}).get("n") == 66)
-    page.locator(f"{CHART} .scatterlayer .point").nth(20).click(force=True)
+    page.wait_for_timeout(500)
+    dot = page.locator(f"{CHART} .scatterlayer .point").nth(20).bounding_box()
+    page.mouse.move(dot["x"] + dot["width"] / 2 - 3, dot["y"] + dot["height"] / 2)
+    page.wait_for_timeout(300)  # plotly takes a click for the dot that the mouse has been seen over
+    page.mouse.move(dot["x"] + dot["width"] / 2, dot["y"] + dot["height"] / 2)
+    page.wait_for_timeout(300)
+    page.mouse.down()
+    page.mouse.up()
     until(page, lambda: sorted(r.split(":")[0] for r in addressed(page)) == ["w.clicks", "w.margin", "w.quality"])
     page.get_by_role("button", name="Clear selection").click()
     until(page, lambda: not addressed(page))
