@@ -259,6 +259,15 @@ VIEWS = ("plane", "lines", "pairs", "triangle")
 
 
 @dataclass(frozen=True)
+class Range:
+    """From `low` to `high` of a figure's NDCG, or, where `w.` stands before the name, of an objective's attention."""
+
+    name: str
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class Comparing:
     """What the Compare view shows.
 
@@ -268,6 +277,7 @@ class Comparing:
         x, y: objectives on the axes. against: key of the front that the others are compared with.
         view: one of VIEWS. crosses: whether 95 % intervals are drawn.
         metric, of: what the triangle shows, and of which front. Empty text means the view's own choice, everywhere.
+        picked: what is selected: the points in all of these ranges; all of them where there is none.
     """
 
     runs: tuple[str, ...] = ()
@@ -279,6 +289,7 @@ class Comparing:
     crosses: bool = True
     metric: str = ""
     of: str = ""
+    picked: tuple[Range, ...] = ()
 
 
 def read_comparing(parameters: Mapping[str, Sequence[str]]) -> tuple[Comparing, tuple[str, ...]]:
@@ -302,13 +313,31 @@ def read_comparing(parameters: Mapping[str, Sequence[str]]) -> tuple[Comparing, 
         tuple(dict.fromkeys(parameters.get("runs", ()))),
         tuple(dict.fromkeys(parameters.get("off", ()))),
         one("x"), one("y"), one("vs"), view, crosses != "0", one("metric"), one("of"),
+        _ranges(parameters.get("in", ()), notes),
     ), tuple(notes)  # fmt: skip
+
+
+def _ranges(texts: Sequence[str], notes: list[str]) -> tuple[Range, ...]:
+    """`clicks:0.5:0.6`, once for every range; the last one of a name counts."""
+    out: dict[str, Range] = {}
+    for text in texts:
+        name, *ends = text.rsplit(":", 2)
+        try:
+            low, high = (float(end) for end in ends)
+        except ValueError:
+            low, high = math.nan, math.nan
+        if name and math.isfinite(low) and math.isfinite(high) and low <= high:
+            out[name] = Range(name, low, high)
+        else:
+            notes.append(f"The link's in={quoted(text)} is not NAME:LOW:HIGH; it was left out of the selection.")
+    return tuple(out.values())
 
 
 def write_comparing(shown: Comparing) -> dict[str, list[str]]:
     """The URL's parameters of a comparison; the inverse of `read_comparing`."""
     single = {"x": shown.x, "y": shown.y, "vs": shown.against, "metric": shown.metric, "of": shown.of}
     out = {"runs": list(shown.runs), "off": list(shown.off)} | {k: [v] for k, v in single.items() if v}
+    out["in"] = [f"{r.name}:{r.low:g}:{r.high:g}" for r in shown.picked]
     if shown.view != "plane":
         out["view"] = [shown.view]
     if not shown.crosses:

@@ -12,11 +12,12 @@ from zlib import crc32
 import numpy as np
 import streamlit as st
 
-from dashboard import blocks, charts, charts_compare, comparing, export, store, ticker, words
+from dashboard import blocks, charts, charts_compare, comparing, export, picking, store, ticker, words
 from dashboard.blocks_compare import comparison_table
 from dashboard.readings import Curve, Entrant, Judged
 from dashboard.state import Comparing, Key, quoted, read_comparing, write_comparing
 from dashboard.store import Job, Saved
+from dashboard.views import picked as picked_view
 from dashboard.views.common import (
     PLOT_CONFIG,
     Ready,
@@ -119,6 +120,8 @@ def settle(shown: Comparing, runs: Sequence[Saved], entrants: Sequence[Entrant])
     m = len(names) - 1
     view = shown.view if m > 2 and (m == 3 or shown.view != "triangle") else "plane"
     surfaces = [e.key for e in entrants if e.front.weights.shape[1]]
+    picked, foreign = picked_view.known(shown.picked, names)
+    notes += foreign
     return replace(
         shown,
         runs=tuple(dict.fromkeys(shown.runs)),
@@ -129,6 +132,7 @@ def settle(shown: Comparing, runs: Sequence[Saved], entrants: Sequence[Entrant])
         against=shown.against if shown.against in keys else _yardstick(entrants),
         of=shown.of if shown.of in surfaces else (surfaces or [""])[0],
         view=view,
+        picked=picked,
     ), notes
 
 
@@ -263,7 +267,8 @@ def _page(what: Comparison, labels: Sequence[str], notes: Sequence[str], refused
     with left:
         legend, chart, meaning = st.container(), st.empty(), st.container()
     figure, alt, said = _main_chart(what, surface)
-    chart.plotly_chart(Ready(figure), config=PLAIN_CONFIG, alt=alt, key="compare.main")
+    listening = picked_view.listening(figure, what.shown.view, what.names, what.ranges, surface, _change)
+    chart.plotly_chart(Ready(figure), config=PLAIN_CONFIG, alt=alt, key="compare.main", **listening)
     if what.shown.view != "triangle":
         with legend:
             st.html(blocks.legend(charts.legend(what.plane())))
@@ -273,6 +278,8 @@ def _page(what: Comparison, labels: Sequence[str], notes: Sequence[str], refused
         _cost(what)
     with answer:
         st.html(f'<p class="hx-price">{escape(what.answer())}</p>')
+    if len(what.names) > 3:
+        picked_view.show(what.entrants, what.names, what.ranges, what.shown.picked, _change)
     st.html(comparison_table(what.entrants, what.judged, what.against))
     if what.pinned is not None:
         st.html(what.pinned.table())
@@ -358,10 +365,16 @@ def _axis_box(label: str, name: str, value: str, names: Sequence[str]) -> None:
 
 
 def _take(what: Comparison, surface: _Surface | None) -> Take:
+    shown = what.shown
     return Take(
         "hyperdpo-comparison",
         words.listed(what.shown.runs),
-        {"Table": what.rows, "Points": lambda: _points(what)},
+        {"Table": what.rows, "Points": lambda: _points(what)}
+        | (
+            {"Selected points": lambda: picked_view.rows(what.entrants, what.names, shown.picked)}
+            if shown.picked
+            else {}
+        ),
         {VIEW_NAMES[what.shown.view]: lambda: _main_chart(what, surface)[0], "Training time": what.cost},
     )
 
@@ -375,6 +388,13 @@ def _points(what: Comparison) -> list[dict[str, Any]]:
 
 def _main_chart(what: Comparison, surface: _Surface | None) -> tuple[charts.Figure, str, list[str]]:
     """The figure of the view chosen, what it shows for a screen reader, and what it says in words."""
+    figure, alt, said = _whole_chart(what, surface)
+    how = picked_view.HOW[what.shown.view]
+    return picking.fade(figure, what.entrants, what.names, what.shown.picked), alt, [how, *said] if how else said
+
+
+def _whole_chart(what: Comparison, surface: _Surface | None) -> tuple[charts.Figure, str, list[str]]:
+    """The main chart before a selection fades a part of it."""
     shown = what.shown
     if shown.view == "lines":
         figure = charts_compare.parallel_figure(what.entrants, what.names, what.ranges)
@@ -436,6 +456,7 @@ class _Surface:
     figure: Callable[[], charts.Figure]
     alt: str
     said: list[str]
+    weights: np.ndarray
 
 
 def _surface(what: Comparison) -> _Surface | None:
@@ -457,12 +478,13 @@ def _surface(what: Comparison) -> _Surface | None:
     ]
 
     def figure() -> charts.Figure:
-        return charts_compare.triangle_figure(
+        drawn = charts_compare.triangle_figure(
             weights, values[:, column], front.objectives, shown.metric, front.name, front.k
         )
+        return picking.fade_dots(drawn, weights, values, what.names, shown.picked)
 
     alt = f"Triangle of {shown.metric} over all mixes of {words.listed(front.objectives)}, {front.name}."
-    return _Surface(figure, alt, [*said, note] if note else said)
+    return _Surface(figure, alt, [*said, note] if note else said, weights)
 
 
 def _lattice(run: Saved, k: int) -> tuple[tuple[np.ndarray, np.ndarray] | None, str]:
