@@ -31,12 +31,12 @@ def goal_words(goal: str) -> str:
 
 def answer(found: Found, names: Sequence[str], base: Sequence[float], percent: Sequence[int]) -> str:
     """The choice and what it gives of the goal, in one sentence; `base` (1 + m,) are the base's test values."""
-    at = f"{attention(names[1:], percent)}, at c = {found.answer.spot.scale:g}"
-    gives = _goal(found, names, base)
+    at = f"attention of {attention(names[1:], percent)}, at c = {found.answer.spot.scale:g}"
     if found.fits:
-        return f"{capital(at)}: {gives}."
+        gives = _goal(found, names, base)
+        return f"{capital(at)}, gives {gives}."
     return (
-        f"No position of the sliders keeps every limit on the validation lists. Nearest to it is {at}, which misses "
+        f"No position of the sliders keeps every limit on the validation lists. Nearest comes {at}, which misses "
         f"{listed([_miss(v) for v in found.verdicts if not v.held])}."
     )
 
@@ -45,7 +45,7 @@ def _goal(found: Found, names: Sequence[str], base: Sequence[float]) -> str:
     goal = found.question.goal
     if goal not in names:
         values = [100 * c.mean / b for c, b in zip(found.answer.change[1:], base[1:], strict=True) if b > 0]
-        return f"{signed(sum(values) / len(values))} % of {EVERY}, on average" if values else f"most of {EVERY}"
+        return f"{signed(sum(values) / len(values))} % on average over {EVERY}" if values else f"most of {EVERY}"
     i = list(names).index(goal)
     change, origin = found.answer.change[i], float(base[i])
     if not (origin > 0 and math.isfinite(change.low)):

@@ -124,7 +124,10 @@ def test_an_answer_in_words(live: LiveRun) -> None:
     told = replace(found, answer=answer, fits=True, verdicts=(priced,))
     said = words_find.answer(told, names, base, (40, 25, 35))
     c = f"{found.answer.spot.scale:g}"
-    assert said == f"40 % clicks, 35 % margin and 25 % quality, at c = {c}: +10.0 % clicks (95 %: +5.0 to +15.0 %)."
+    assert said == (
+        f"Attention of 40 % clicks, 35 % margin and 25 % quality, at c = {c}, gives +10.0 % clicks "
+        "(95 %: +5.0 to +15.0 %)."
+    )
     assert words_find.limit_sentence(priced) == (
         "Relevance keeps 99.1 % of the base (95 %: 98.7 % to 99.5 %); at least 95 % holds with probability 0.97."
     )
