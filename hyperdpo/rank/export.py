@@ -110,7 +110,7 @@ def _one_network(ranker: Answerer, weights: Tensor) -> Answerer:
     if isinstance(ranker, TreeRanker):
         raise ConfigError(
             "This run's models are LightGBM's trees, which stand in its folder in LightGBM's own text format "
-            "(model-*.txt); only networks are exported as ONNX."
+            "(trees-00.txt and so on); only networks are exported as ONNX."
         )
     if isinstance(ranker, Soup):
         averaged = copy.deepcopy(ranker.models[0])
