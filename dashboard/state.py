@@ -53,6 +53,8 @@ class Key(StrEnum):
     POINT = "hx.point"  # the live point's own state
     TARGET = "hx.target"  # Target: where the chart was clicked, and the choice found for it
     OWN = "hx.own"  # tuple of each objective's own temperature, as multiples of the training one; or None
+    LISTING = "hx.listing"  # Listing: what the home page shows
+    LISTED_URL = "hx.listed"  # the home page's parameters as last read or written
 
 
 @dataclass(frozen=True)
