@@ -215,7 +215,7 @@ def legend(entries: Sequence[charts.Entry]) -> str:
 def runs_table(rows: Sequence[Sequence[str]], head: Sequence[str]) -> str:
     """The list of runs; cells are HTML already."""
     body = [row(f'<th scope="row">{r[0]}</th>', r[1:], head, escaped=True) for r in rows]
-    return table(head, body, "Runs", left=(0, 1, 2, 3, 4))
+    return table(head, body, "Runs", left=tuple(range(7)))
 
 
 def sentences(lines: Sequence[str]) -> str:

@@ -10,14 +10,11 @@ import html
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from dashboard.readings import Curve, Reading
-
-if TYPE_CHECKING:
-    from hyperdpo.front import ParetoFront
 
 Figure = dict[str, Any]
 
@@ -31,6 +28,7 @@ LIVE_RING = "#FFFFFF"
 PIN_COLOUR = "#E69F00"
 GRID = "rgba(128,136,144,0.22)"
 EXPORT_TEXT, EXPORT_PAPER = "#1B1F24", "#FFFFFF"
+EXPORT_QUIET, EXPORT_RULE = "#555B61", "#BBBFC4"
 CLEAR = "rgba(0,0,0,0)"
 
 
@@ -326,47 +324,6 @@ def plane_order(values: np.ndarray) -> tuple[list[int], list[int]]:
     best = real & ~at_least.any(0)
     order = sorted(np.flatnonzero(best).tolist(), key=lambda p: (values[p, 0], -values[p, 1]))
     return order, np.flatnonzero(real & ~best).tolist()
-
-
-THUMB = (112, 68)  # pixels of a small picture, drawn at twice its size on dense screens by itself: it is SVG
-THUMBED = 3  # fronts in it, the run's own first
-
-
-def thumbnail(fronts: Sequence[ParetoFront], i: int, j: int) -> str:
-    """A small picture of fronts in the plane of metrics i (across) and j (up), as SVG that needs nothing else.
-
-    The first front is drawn strongest; the base is a cross. Empty where there is nothing finite to draw.
-    """
-    planes = [(front, front.ndcg[:, [i, j]]) for front in fronts]
-    real = [p[np.isfinite(p).all(1)] for _, p in planes]
-    everything = np.concatenate(real) if real else np.empty((0, 2))
-    if not len(everything):
-        return ""
-    low, high = everything.min(0), everything.max(0)
-    room = np.where(high > low, high - low, 1.0)
-    wide, tall = THUMB
-    drawn = []
-    for n, (front, plane) in reversed(list(enumerate(planes))):
-        at = (plane - low) / room
-        spots = [(6 + (wide - 12) * float(x), tall - 6 - (tall - 12) * float(y)) for x, y in at]
-        colour = look(front.method).colour
-        if front.method == "base":
-            drawn += [
-                f'<path d="M{x - 3:.1f} {y - 3:.1f}l6 6m0 -6l-6 6" stroke="{colour}" stroke-width="1.6"/>'
-                for x, y in spots
-                if np.isfinite(x + y)
-            ]
-            continue
-        line = " ".join(f"{spots[p][0]:.1f},{spots[p][1]:.1f}" for p in plane_order(plane)[0])
-        strength = 1 if n == 0 else 0.45
-        drawn.append(
-            f'<g opacity="{strength}"><polyline points="{line}" fill="none" stroke="{colour}" stroke-width="1.6"/>'
-            + "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="1.8" fill="{colour}"/>'
-                      for x, y in spots if np.isfinite(x + y))
-            + "</g>"
-        )  # fmt: skip
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {tall}" width="{wide}" height="{tall}">'
-    return f"{head}{''.join(drawn)}</svg>"
 
 
 def legend_words(curve: Curve) -> str:

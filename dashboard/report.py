@@ -9,23 +9,24 @@ from html import escape
 import numpy as np
 
 from dashboard import words
+from dashboard.charts import EXPORT_QUIET, EXPORT_RULE, EXPORT_TEXT
 from dashboard.readings import Curve, Reading
 
-CSS = """
-@page { size: A4; margin: 11mm 13mm; }
-body { font: 9.5pt/1.3 Helvetica, Arial, 'Noto Sans CJK SC', sans-serif; max-width: 182mm; margin: 8mm auto; }
-h1 { font-size: 15pt; margin: 0 0 1mm; overflow-wrap: anywhere; }
-h2 { font-size: 11pt; margin: 3mm 0 .5mm; }
-p { margin: 1mm 0; overflow-wrap: anywhere; }
-table { border-collapse: collapse; width: 100%; font-size: 8.5pt; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: .35mm 1.5mm; border-bottom: .2mm solid #bbb; }
-th:first-child, td:first-child { text-align: left; overflow-wrap: anywhere; }
-thead th { border-bottom: .4mm solid #333; font-weight: 600; }
-tbody th { font-weight: 400; }
-svg, img { display: block; width: 100%; height: auto; max-height: 84mm; margin: 1mm 0; }
-code { font-size: 8pt; overflow-wrap: anywhere; }
-.quiet { color: #555; font-size: 8.5pt; }
-@media print { body { margin: 0; } }
+CSS = f"""
+@page {{ size: A4; margin: 11mm 13mm; }}
+body {{ font: 9.5pt/1.3 Helvetica, Arial, 'Noto Sans CJK SC', sans-serif; max-width: 182mm; margin: 8mm auto; }}
+h1 {{ font-size: 15pt; margin: 0 0 1mm; overflow-wrap: anywhere; }}
+h2 {{ font-size: 11pt; margin: 3mm 0 .5mm; }}
+p {{ margin: 1mm 0; overflow-wrap: anywhere; }}
+table {{ border-collapse: collapse; width: 100%; font-size: 8.5pt; font-variant-numeric: tabular-nums; }}
+th, td {{ text-align: right; padding: .35mm 1.5mm; border-bottom: .2mm solid {EXPORT_RULE}; }}
+th:first-child, td:first-child {{ text-align: left; overflow-wrap: anywhere; }}
+thead th {{ border-bottom: .4mm solid {EXPORT_TEXT}; font-weight: 600; }}
+tbody th {{ font-weight: 400; }}
+svg, img {{ display: block; width: 100%; height: auto; max-height: 84mm; margin: 1mm 0; }}
+code {{ font-size: 8pt; overflow-wrap: anywhere; }}
+.quiet {{ color: {EXPORT_QUIET}; font-size: 8.5pt; }}
+@media print {{ body {{ margin: 0; }} }}
 """
 
 

@@ -43,8 +43,6 @@ class Key(StrEnum):
     ACK = "hx.ack"  # last message of the panel that was handled
     COMPARING = "hx.comparing"  # Comparing: what the Compare view shows
     COMPARED_URL = "hx.compared"  # the Compare view's parameters as last read or written
-    RUNS = "hx.runs"  # Wish: what the Runs view lists
-    RUNS_URL = "hx.runsurl"  # the Runs view's parameters as last read or written
     MARKS = "hx.marks"  # whether the differences of two answers are marked
     TEXT_RUN = "hx.textrun"  # label of the open text run
     TELLING = "hx.telling"  # Telling: what the Text view shows beside its sliders
@@ -56,6 +54,8 @@ class Key(StrEnum):
     POINT = "hx.point"  # the live point's own state
     TARGET = "hx.target"  # Target: where the chart was clicked, and the choice found for it
     OWN = "hx.own"  # tuple of each objective's own temperature, as multiples of the training one; or None
+    LISTING = "hx.listing"  # Listing: what the home page shows
+    LISTED_URL = "hx.listed"  # the home page's parameters as last read or written
 
 
 @dataclass(frozen=True)

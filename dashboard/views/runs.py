@@ -1,44 +1,58 @@
-"""Runs: every run folder at hand with a small picture of its front, what it reached and what it cost; to search, narrow
-and open. Damaged ones are listed with what is wrong with them.
-"""
+"""Runs, the home page: every run folder at hand with a small picture of its front, what it reached and what it cost;
+filters and an order that the address keeps; damaged runs with what is wrong with them."""
 
 from __future__ import annotations
 
-import base64
+import math
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from html import escape
+from typing import Any
 from urllib.parse import urlencode
 
 import streamlit as st
 
-from dashboard import blocks, charts, choosing, store, words
-from dashboard.choosing import ANY, Wish
+from dashboard import blocks, store, words
+from dashboard.charts_small import small_front
+from dashboard.listing import (
+    ORDER_WORDS,
+    ORDERS,
+    Line,
+    Listing,
+    narrowed,
+    options_of,
+    read_listing,
+    write_listing,
+)
 from dashboard.state import Key
 from dashboard.store import Saved
 from dashboard.views.common import add_note, chosen, default_axes, friendly, show_notes, write_address
 
 HEAD = (
-    "run", "front", "method", "data and objectives", "date", "hypervolume", "main NDCG, mean ± spread", "models",
-    "parameters", "training",
+    "run", "front", "kind", "method", "data", "date", "objectives", "test lists", "hypervolume",
+    "main NDCG, mean ± spread", "models", "training",
 )  # fmt: skip
-KIND_WORDS = {ANY: "ranking and text", store.RANK: "ranking", store.TEXT: "text"}
+KIND_WORDS = {"rank": "ranking", "text": "text"}
+HELP = {
+    "kind": "Rankings reorder lists of items; text runs write answers.",
+    "data": "The data a run was trained on.",
+    "method": "How the run was trained.",
+}
 
 
 def render() -> None:
     """The view."""
     with friendly():
+        notes = st.container(key="homenotes")
         found = store.open_all()
         good = [f for f in found if isinstance(f, Saved)]
         bad = [f for f in found if not isinstance(f, Saved)]
         if good:
-            _listed(good)
+            _list(good)
         else:
-            st.markdown(
-                "There is no run in `checkpoints/` or `runs/` yet. "
-                "`hyperdpo train rank --data YOUR_FILE --out runs/first` "
-                "makes one."
-            )
+            st.markdown("There is no run in `checkpoints/` or `runs/` yet.")
+        show_notes(notes)
         _open_by_path()
         if bad:
             st.subheader("Not finished, or damaged")
@@ -46,114 +60,89 @@ def render() -> None:
                 st.html(f"<p><strong>{escape(entry.label)}</strong></p>{blocks.sentences(message.splitlines())}")
 
 
-def _listed(good: list[Saved]) -> None:
-    data = sorted({choosing.data_of(run) for run in good})
-    methods = sorted({choosing.method_name(run) for run in good})
-    wish = _take_url(data, methods)
-    show_notes(st.container(key="notes"))
-    _filters(wish, data, methods)
-    wish = st.session_state[Key.RUNS]
-    kept = choosing.chosen(good, wish)
-    st.caption(f"{len(kept):,} of {len(good):,} runs" if len(kept) < len(good) else f"{len(good):,} runs")
-    if kept:
-        st.html(f'<div class="hx-runs">{blocks.runs_table([_row(run) for run in kept], HEAD)}</div>')
-        st.caption(
-            "Hypervolume of test NDCG from 0, or for text of test cross-entropy from just above chance, at the c and k "
-            "each run was measured with: comparable between runs on the same data and objectives only. The small "
-            "picture is the front in the two objectives it trades against each other most, the base a cross."
-        )
-    else:
-        st.markdown("No run is like that. Clear the search, or take another filter back.")
-    write_address(wish.write(), Key.RUNS_URL)
+def _list(good: list[Saved]) -> None:
+    lines = [_line(saved) for saved in good]
+    url = st.query_params.to_dict()
+    if url != st.session_state.get(Key.LISTED_URL):  # opened by an address, or gone back to one
+        st.session_state[Key.LISTING], said = read_listing(url, lines)
+        add_note(*said)
+    listing: Listing = st.session_state.setdefault(Key.LISTING, Listing())
+    _filters(lines, listing)
+    write_address(write_listing(listing), Key.LISTED_URL)
+    shown = narrowed(lines, listing)
+    count = f"{len(good)} run{'s' if len(good) != 1 else ''}"
+    st.caption(f"{count}, {ORDER_WORDS[listing.order]}." if len(shown) == len(good) else f"{len(shown)} of {count}.")
+    if not shown:
+        st.markdown("No run fits these filters. Empty the search or choose *any* to see all.")
+        return
+    st.html(f'<div class="hx-runs">{blocks.runs_table([_row(good[i], lines[i]) for i in shown], HEAD)}</div>')
+    st.caption(
+        "The small picture shows the two objectives a run trades most: right and up is better, + is the base. "
+        "Hypervolume of test NDCG from 0, or for text of test cross-entropy from just above chance, at the c and k "
+        "each run was measured with: comparable between runs on the same data and objectives only."
+    )
 
 
-def _take_url(data: list[str], methods: list[str]) -> Wish:
-    """The session's wish, or the address's where that was not written here."""
-    s, url = st.session_state, st.query_params.to_dict()
-    if Key.RUNS not in s or (url and url != s.get(Key.RUNS_URL)):
-        wish, notes = choosing.read_wish(url, data, methods)
-        s[Key.RUNS] = wish
-        add_note(*notes)
-    wish = s[Key.RUNS]
-    gone = {
-        name: ANY for name, known in (("data", data), ("method", methods)) if getattr(wish, name) not in (ANY, *known)
-    }
-    s[Key.RUNS] = replace(wish, **gone)
-    return s[Key.RUNS]  # type: ignore[no-any-return]
+def _filters(lines: list[Line], listing: Listing) -> None:
+    def keep(key: str, value: Any) -> None:
+        st.session_state[Key.LISTING] = replace(st.session_state[Key.LISTING], **{key: value or ""})
+        st.session_state[Key.LISTED_URL] = st.query_params.to_dict()
+
+    with st.container(key="hometools"):
+        places = st.columns([2, 1, 1, 1, 1])
+        with places[0]:
+            chosen(
+                st.text_input, "Search", "home.find", listing.find, partial(keep, "find"),
+                placeholder="name, data, objective", help="Every word must stand in the run's name, data, method or "
+                "objectives.",
+            )  # fmt: skip
+        for place, key in zip(places[1:4], ("kind", "data", "method"), strict=True):
+            with place:
+                chosen(
+                    st.selectbox, words.capital(key), f"home.{key}", getattr(listing, key), partial(keep, key),
+                    ["", *options_of(lines, key)], format_func=partial(_option, key), help=HELP[key],
+                )  # fmt: skip
+        with places[4]:
+            chosen(
+                st.selectbox, "Order", "home.order", listing.order, partial(keep, "order"), list(ORDERS),
+                format_func=lambda o: ORDER_WORDS[o], help="Which run comes first.",
+            )  # fmt: skip
 
 
-def _filters(wish: Wish, data: list[str], methods: list[str]) -> None:
-    def keep(**changed: str) -> None:
-        st.session_state[Key.RUNS_URL] = st.query_params.to_dict()  # the last address is no wish to go back to it
-        st.session_state[Key.RUNS] = replace(st.session_state[Key.RUNS], **changed)
-
-    with st.container(key="runfilters"):
-        word, kind, which, how, order = st.columns([2, 1.2, 1.4, 1.4, 1.2], vertical_alignment="bottom")
-    with word:
-        chosen(
-            st.text_input, "Search", "runs.search", wish.search, lambda v: keep(search=v),
-            placeholder="run, data, objective", help="Any part of a run's name, data, method or objectives.",
-        )  # fmt: skip
-    with kind:
-        chosen(
-            st.selectbox, "Kind", "runs.kind", wish.kind, lambda v: keep(kind=v), choosing.KINDS,
-            format_func=lambda k: KIND_WORDS[k], help="Rankers, language models, or both.",
-        )  # fmt: skip
-    with which:
-        chosen(
-            st.selectbox, "Data", "runs.data", wish.data, lambda v: keep(data=v), [ANY, *data],
-            help="Runs on the same data and objectives can be compared.",
-        )  # fmt: skip
-    with how:
-        chosen(
-            st.selectbox, "Method", "runs.method", wish.method, lambda v: keep(method=v), [ANY, *methods],
-            help="How the run was trained.",
-        )  # fmt: skip
-    with order:
-        chosen(
-            st.selectbox, "Order", "runs.order", wish.order, lambda v: keep(order=v), choosing.ORDERS,
-            help="As found: the shipped runs first, then the newest.",
-        )  # fmt: skip
+def _option(key: str, value: str) -> str:
+    return KIND_WORDS.get(value, value) if key == "kind" and value else value or "any"
 
 
-def _row(saved: Saved) -> list[str]:
+def _line(saved: Saved) -> Line:
     own, config = saved.own, saved.config
-    view = "./text" if saved.kind == store.TEXT else "./"
-    address = escape(f"{view}?{urlencode({'run': saved.entry.label})}")
-    link = f'<a href="{address}" target="_self">{escape(saved.entry.label)}</a>'
-    date = datetime.fromtimestamp(saved.seconds).strftime("%Y-%m-%d %H:%M") if saved.seconds else ""
-    if own is None:
-        figures = ["not measured", ""]
-    elif saved.kind == store.TEXT:
-        figures = [words.number(own.hypervolume, 4), "text: none"]
-    else:
-        curve = store.saved_curves(saved)[0]
-        figures = [words.number(curve.hypervolume, 4), f"{own.main_mean:.3f} ± {own.main_std:.3f}"]
-    cost = [
-        str(config.get("models", "")),
-        f"{config.get('parameters', 0):,}",
-        blocks.seconds(config.get("seconds", 0.0)),
-    ]
-    about = f'{escape(choosing.data_of(saved))}<br><span class="hx-quiet">{escape(", ".join(saved.objectives))}</span>'
-    return [link, _picture(saved), escape(choosing.method_name(saved)), about, date, *figures, *cost]
+    method = own.name if own else store.method_of(config)
+    return Line(
+        saved.entry.label, saved.kind, str(config["data"].get("name", "")), method,
+        saved.names, saved.seconds, _hypervolume(saved), float(config.get("seconds", 0.0)),
+    )  # fmt: skip
 
 
-def _picture(saved: Saved) -> str:
-    """The run's own front and the base, beside another method's where there is one."""
-    own = saved.own
-    if own is None or len(saved.objectives) < 2:
-        return ""
-    others = [f for f in saved.fronts if f is not own and not f.method.startswith("oracle")]
-    names = (own.main, *own.objectives)
-    x, y = default_axes(saved)
-    drawn = charts.thumbnail([own, *others[: charts.THUMBED - 1]], names.index(x), names.index(y))
-    if not drawn:
-        return ""
-    # As a picture of its own: Streamlit takes drawings out of HTML.
-    held = base64.b64encode(drawn.encode()).decode()
-    wide, tall = charts.THUMB
-    words_for = escape(f"front of {y} against {x}")
-    return f'<img src="data:image/svg+xml;base64,{held}" width="{wide}" height="{tall}" alt="{words_for}">'
+def _hypervolume(saved: Saved) -> float:
+    if saved.own is None:
+        return math.nan
+    return saved.own.hypervolume if saved.kind == store.TEXT else store.saved_curves(saved)[0].hypervolume
+
+
+def _row(saved: Saved, line: Line) -> list[str]:
+    own, config, text = saved.own, saved.config, saved.kind == store.TEXT
+    view = "./text" if text else "./"
+    address = escape(f"{view}?{urlencode({'run': line.run})}")
+    link = f'<a href="{address}" target="_self">{escape(line.run)}</a>'
+    date = datetime.fromtimestamp(line.date).strftime("%Y-%m-%d %H:%M") if line.date else ""
+    reached = "not measured" if own is None else words.volume(line.hypervolume)
+    if text and own is not None and saved.base is not None:
+        reached += f"<br><span class='hx-small'>chance {words.volume(saved.base.hypervolume)}</span>"
+    main = f"{own.main_mean:.3f} ± {own.main_std:.3f}" if own is not None and not text else ""
+    plain = (KIND_WORDS.get(line.kind, line.kind), line.method, line.data, date, words.listed(saved.objectives))
+    tests = config["data"].get("lists", {}).get("test", "")
+    cost = (str(config.get("models", "")), blocks.seconds(line.training))
+    cells = [*(f"<span class='hx-cut'>{escape(p)}</span>" for p in plain), escape(str(tests)), reached, main, *cost]
+    return [link, small_front(own, saved.base, default_axes(saved)), *cells]
 
 
 def _open_by_path() -> None:
