@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from dashboard.views.compare import _Surface
 
 CHART = "compare.main"
-MODES = {"lines": ("box",), "pairs": ("box",), "triangle": ("points", "box", "lasso")}
+MODES = {"lines": ("box",), "pairs": ("box",)}  # the triangle shows a selection but does not make one
 HOW = {
     "plane": "",
     "lines": "Draw a box over a part of an axis to select the lines that pass there.",
     "pairs": "Draw a box in any of the small charts to select the points in it.",
-    "triangle": "Click a dot, or draw a box over several, to select mixes.",
+    "triangle": "",
 }
 
 

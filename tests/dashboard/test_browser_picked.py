@@ -97,7 +97,7 @@ def test_a_brush_selects_in_every_picture_and_the_address_keeps_it(page: Any, ap
     until(page, lambda: not addressed(page) and not picked(page))
 
 
-def test_a_box_in_a_pair_a_click_in_the_triangle_and_a_slider_by_key(page: Any, app: App, home: Path) -> None:
+def test_a_box_in_a_pair_and_a_slider_by_key(page: Any, app: App, home: Path) -> None:
     front = next(f for f in RunFolder(home / "runs" / "small").fronts() if f.method == "hyperdpo")
     page.goto(f"{app.url}/compare?runs=small&view=pairs")
     until(page, lambda: f"pair|{OURS}|quality|margin" in traces(page))
@@ -105,19 +105,6 @@ def test_a_box_in_a_pair_a_click_in_the_triangle_and_a_slider_by_key(page: Any, 
     middle = (float(np.median(quality)), float(np.median(margin)))
     drag(page, ("xaxis2", "yaxis"), middle, (float(quality.max()) + 0.01, float(margin.min()) - 0.01))
     until(page, lambda: sorted(r.split(":")[0] for r in addressed(page)) == ["margin", "quality"])
-    page.get_by_role("button", name="Clear selection").click()
-    until(page, lambda: not addressed(page))
-    view(page, "Triangle")
-    until(page, lambda: traces(page).get("triangle", {}).get("n") == 66)
-    page.wait_for_timeout(500)
-    dot = page.locator(f"{CHART} .scatterlayer .point").nth(20).bounding_box()
-    page.mouse.move(dot["x"] + dot["width"] / 2 - 3, dot["y"] + dot["height"] / 2)
-    page.wait_for_timeout(300)  # plotly takes a click for the dot that the mouse has been seen over
-    page.mouse.move(dot["x"] + dot["width"] / 2, dot["y"] + dot["height"] / 2)
-    page.wait_for_timeout(300)
-    page.mouse.down()
-    page.mouse.up()
-    until(page, lambda: sorted(r.split(":")[0] for r in addressed(page)) == ["w.clicks", "w.margin", "w.quality"])
     page.get_by_role("button", name="Clear selection").click()
     until(page, lambda: not addressed(page))
     page.get_by_text("Select by ranges").click()
