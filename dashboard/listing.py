@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from dashboard.state import MAX_TEXT, quoted
 
@@ -56,9 +57,11 @@ def read_listing(parameters: Mapping[str, str], lines: Sequence[Line]) -> tuple[
 
     every = "no run is left out for it"
     found = Listing(
-        parameters.get("find", "")[:MAX_TEXT],
-        *(known(key, options_of(lines, key), every) for key in ("kind", "data", "method")),
-        known("order", ORDERS, "the newest come first") or "newest",
+        find=parameters.get("find", "")[:MAX_TEXT],
+        kind=known("kind", options_of(lines, "kind"), every),
+        data=known("data", options_of(lines, "data"), every),
+        method=known("method", options_of(lines, "method"), every),
+        order=known("order", ORDERS, "the newest come first") or "newest",
     )
     return found, tuple(notes)
 
@@ -78,7 +81,7 @@ def narrowed(lines: Sequence[Line], listing: Listing) -> list[int]:
     """Positions of the lines that pass, in the order asked for; every word sought must stand somewhere in a line."""
     words = listing.find.casefold().split()
     kept = [i for i, line in enumerate(lines) if _passes(line, listing, words)]
-    orders = {
+    orders: dict[str, Callable[[int], Any]] = {
         "newest": lambda i: -lines[i].date,
         "name": lambda i: lines[i].run.casefold(),
         "hypervolume": lambda i: -lines[i].hypervolume if math.isfinite(lines[i].hypervolume) else math.inf,
