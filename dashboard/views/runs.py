@@ -71,15 +71,17 @@ def _list(good: list[Saved]) -> None:
     write_address(write_listing(listing), Key.LISTED_URL)
     shown = narrowed(lines, listing)
     count = f"{len(good)} run{'s' if len(good) != 1 else ''}"
-    st.caption(f"{count}, {ORDER_WORDS[listing.order]}." if len(shown) == len(good) else f"{len(shown)} of {count}.")
+    told = f"{count}, {ORDER_WORDS[listing.order]}." if len(shown) == len(good) else f"{len(shown)} of {count}."
+    st.html(f'<p class="hx-small">{told}</p>')  # a caption of Streamlit's is too pale on white
     if not shown:
         st.markdown("No run fits these filters. Empty the search or choose *any* to see all.")
         return
     st.html(f'<div class="hx-runs">{blocks.runs_table([_row(good[i], lines[i]) for i in shown], HEAD)}</div>')
-    st.caption(
-        "The small picture shows the two objectives a run trades most: right and up is better, + is the base. "
+    st.html(
+        '<p class="hx-small">The small picture shows the two objectives a run trades most: right and up is better, '
+        "+ is the base. "
         "Hypervolume of test NDCG from 0, or for text of test cross-entropy from just above chance, at the c and k "
-        "each run was measured with: comparable between runs on the same data and objectives only."
+        "each run was measured with: comparable between runs on the same data and objectives only.</p>"
     )
 
 
