@@ -16,6 +16,11 @@ def _mark(verdict: words.Change | None) -> str:
     return "up" if verdict.up else "down"
 
 
+def opening(text: str) -> str:
+    """The sentence that stands before everything else."""
+    return f'<p class="hx-small hx-opening">{escape(text)}</p>'
+
+
 def figures_strip(
     reading: Reading, names: Sequence[str], against_a: Sequence[words.Change] | None = None, pair: str = "vs A"
 ) -> str:

@@ -62,6 +62,14 @@ def changes(reading: Reading) -> list[Change] | None:
     return [change(c.mean, c.low, c.high, float(b)) for c, b in zip(reading.change, reading.base, strict=True)]
 
 
+def opening(reading: Reading | None, data: str, x: str, y: str) -> str:
+    """What a person who comes for the first time sees: how many lists, what the sliders do, where better is."""
+    told = reading.change[0] if reading is not None and reading.change is not None else None
+    lists = f"{told.queries + told.skipped:,} test lists of {data}" if told else f"The test lists of {data}"
+    better = f"Up is better {y}, right is better {x}" if x != y else f"Up and right are better {x}"
+    return f"{lists}. Move a slider and all are ranked again. {better}; the figures compare with the base."
+
+
 def price_sentence(x: str, y: str, live: tuple[float, float], curve: np.ndarray) -> str:
     """What one more point of `y` costs in `x` where the live point stands, from the front's points (p, 2) of (x, y).
 

@@ -207,7 +207,8 @@ def _live(scene: Scene) -> None:
         still, moving = charts.without_live(figure)
         above = ""
         if drawing.reading is not None:
-            above = blocks.figures_strip(drawing.reading, saved.names, drawing.against_a, drawing.pair.short)
+            above = blocks.opening(words.opening(drawing.reading, saved.config["data"]["name"], drawing.x, drawing.y))
+            above += blocks.figures_strip(drawing.reading, saved.names, drawing.against_a, drawing.pair.short)
         aim.show(moving, figure["layout"]["margin"], saved.names, live)
         st.html(above + blocks.legend(charts.legend(figure)))
         with st.container(key="chart"):

@@ -54,6 +54,14 @@ def figure(m: int = 2, points: int = 5, **more: Any) -> charts.Figure:
     return charts.front_figure(curves, reading(own), x, y, ranges, k=10, **more)
 
 
+def test_the_first_sentence_says_how_many_lists_and_where_better_is() -> None:
+    said = words.opening(reading(front(2, 3)), "<shop>", "clicks", "margin")
+    assert said.startswith("103 test lists of <shop>. Move a slider")
+    assert "Up is better margin, right is better clicks" in said
+    assert "Up and right are better clicks" in words.opening(None, "shop", "clicks", "clicks")
+    assert "&lt;shop&gt;" in blocks.opening(said)
+
+
 @pytest.mark.parametrize(("m", "points"), [(1, 1), (2, 1), (2, 11), (5, 11)])
 def test_every_point_is_drawn_once_with_words(m: int, points: int) -> None:
     for trace in figure(m, points)["data"]:
