@@ -42,4 +42,5 @@ def picked_table(entrants: Sequence[Entrant], names: Sequence[str], ranges: Sequ
     if count > len(rows):
         said += f" The first {len(rows)} are listed; the download holds all."
     out = f'<p class="hx-small" role="status">{escape(said)}</p>'
-    return out + (table(head, rows, "The selected points", left=(0, 1)) if rows else "")
+    listed = table(head, rows, "The selected points", left=(0, 1)) if rows else ""
+    return f'{out}<div class="hx-picked">{listed}</div>'
