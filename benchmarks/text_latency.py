@@ -61,6 +61,7 @@ def main() -> None:
     parser.add_argument("--run", default="stories", help="name or path of a text run folder")
     parser.add_argument("--presses", type=int, default=10)
     parser.add_argument("--strip", type=int, default=11, help="answers of the strip")
+    parser.add_argument("--busy", action="store_true", help="do not wait until the test lists are measured")
     asked = parser.parse_args()
     process, url = serve(ROOT / "dashboard/app.py", str(ROOT))
     with sync_playwright() as driver:
@@ -71,6 +72,8 @@ def main() -> None:
             page.get_by_text("Computed on").wait_for(state="attached", timeout=120_000)
             page.locator(".hx-row .hx-score").first.wait_for(timeout=120_000)
             page.wait_for_function(WRITTEN, timeout=120_000, polling=100)
+            if not asked.busy:
+                page.get_by_text("On all").first.wait_for(timeout=180_000)
             press(page)  # warms up
             found = [press(page) for _ in range(asked.presses)]
         finally:

@@ -52,7 +52,7 @@ OWN_OPENINGS = (
     "It was raining, and the two friends had nothing to do.",
 )
 STRIP_POINTS = 11
-FIRST_LISTS, CHUNK = 32, 64  # lists measured before the first figure is shown, and between two others
+FIRST_LISTS, CHUNK = 16, 10  # lists measured before the first figure is shown, and between two others: an answer waits
 SETTLE_SECONDS = 0.12  # a slider that still moves asks for nothing
 MAX_TEXTS, MAX_LIVE, MAX_MEASURED = 2048, 2, 128
 SAME_ENTROPY = 2e-3  # how near a stored front must come to its own figures before it may be moved with c
