@@ -15,7 +15,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads tha
 
 import streamlit as st
 
-from dashboard.views import compare, explore, runs, temperature, text
+from dashboard.views import compare, explore, runs, temperature, text, yours
 
 st.set_page_config(page_title="HyperDPO Explorer", layout="wide", initial_sidebar_state="auto")
 st.html(Path(__file__).with_name("style.css"))
@@ -25,6 +25,7 @@ pages = [
     st.Page(temperature.render, title="Temperature", url_path="temperature"),
     st.Page(compare.render, title="Compare", url_path="compare"),
     st.Page(runs.render, title="Runs", url_path="runs"),
+    st.Page(yours.render, title="Your data", url_path="yours"),
 ]
 # Opened directly, /runs logs two 404s in the browser: Streamlit's client first looks for its server below the page's
 # own path. An app of two empty pages logs the same.

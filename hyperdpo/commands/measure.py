@@ -86,11 +86,11 @@ class Evaluate:
             device=device_of(self.device),
             save=self.save,
         )
-        document = _fronts_document(fronts)
+        about = {"run": str(run.folder.path), "measured_on": str(data.path), "lists": len(data.queries(self.split))}
+        document = {**_fronts_document(fronts), **about}
         if self.out is not None:
             write_json(self.out, document)
-        about = {"run": str(run.folder.path), "measured_on": str(data.path), "lists": len(data.queries(self.split))}
-        return Answer({**document, **about}, self._text(run, data, document, fronts))
+        return Answer(document, self._text(run, data, document, fronts))
 
     def _text(self, run: RankRun, data: RankData, document: dict[str, Any], fronts: list[ParetoFront]) -> str:
         k = fronts[0].k

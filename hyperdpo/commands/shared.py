@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from importlib import metadata
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 from tyro.conf import Positional, UseAppendAction, arg
 
+from hyperdpo.errors import RunError
 from hyperdpo.tables import table
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from hyperdpo.objectives import Objective
 
 GRAMMAR = "NAME=COLUMN[:l1|softmax[:TEMPERATURE]][:min|max]"
+WRITE_SECONDS = 0.3  # between two notes of how far a command is
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,9 @@ MainFlag = Annotated[str | None, flag("Column of the main label.", "COLUMN", "th
 ObjectiveFlag = Annotated[
     UseAppendAction[tuple[str, ...]],
     arg(metavar=GRAMMAR, help="An auxiliary objective; once for each. Replaces those the data declares."),
+]
+ProgressFlag = Annotated[
+    Path | None, arg(metavar="FILE", help="Keep a note there of how far it is, as JSON.", help_behavior_hint="")
 ]
 QidFlag = Annotated[str | None, flag("Column of the query id in tables.", "COLUMN", "found by its name")]
 
@@ -107,10 +113,15 @@ def device_of(name: str) -> Any:
 
 
 class Bar:
-    """A progress bar on stderr where a person sees it: on a terminal, and not with --json."""
+    """A progress bar on stderr where a person sees it: on a terminal, and not with --json.
 
-    def __init__(self, *, shown: bool = True) -> None:
+    With `file` the same is also written there for other programs, at most a few times a second:
+    `{"what": .., "done": .., "total": .., "note": ..}`.
+    """
+
+    def __init__(self, *, shown: bool = True, file: Path | None = None) -> None:
         self._shown = shown and sys.stderr.isatty()
+        self._file, self._written = file, 0.0
         self._bar: Any = None
         self._what = ""
 
@@ -122,6 +133,7 @@ class Bar:
 
     def __call__(self, what: str, done: int, total: int, note: str = "") -> None:
         """`done` of `total` steps of `what`; another `what` begins another bar."""
+        self._write(what, done, total, note)
         if not self._shown:
             return
         if what != self._what or self._bar is None:
@@ -133,6 +145,18 @@ class Bar:
         self._bar.update(done - self._bar.n)
         if done >= total:
             self._close()
+
+    def _write(self, what: str, done: int, total: int, note: str) -> None:
+        now = time.monotonic()
+        if self._file is None or now - self._written < WRITE_SECONDS:
+            return
+        from hyperdpo.files import write_json
+
+        self._written = now
+        try:
+            write_json(self._file, {"what": what, "done": done, "total": total, "note": note})
+        except RunError:  # a full disk, say: a bar is not worth a training
+            self._file = None
 
     def say(self, line: str) -> None:
         """A line above the bar."""

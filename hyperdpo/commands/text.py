@@ -14,6 +14,7 @@ from hyperdpo.commands.shared import (
     Bar,
     Device,
     Json,
+    ProgressFlag,
     RunPath,
     device_of,
     flag,
@@ -102,6 +103,7 @@ class TrainText:
     method: Annotated[TextMethodFlags, arg(name="")] = field(default_factory=TextMethodFlags)
     prompt: Annotated[PromptFlags, arg(name="")] = field(default_factory=PromptFlags)
     fit: Annotated[FitFlags, arg(name="")] = field(default_factory=FitFlags)
+    progress: ProgressFlag = None
     json: Json = False
 
     def execute(self) -> Answer | None:
@@ -118,8 +120,9 @@ class TrainText:
         if self.dry_run:
             return dry_run(self.model, preferences, config)
         accelerator = make_accelerator(self.device)
-        with Bar(shown=not self.json and accelerator.is_main_process) as bar:
-            log = RunLog(self.out / "train.log", bar) if accelerator.is_main_process else None
+        main = accelerator.is_main_process
+        with Bar(shown=not self.json and main, file=self.progress if main else None) as bar:
+            log = RunLog(self.out / "train.log", bar) if main else None
             if log:
                 for line in data_lines(preferences):
                     log.note(line)
@@ -135,7 +138,7 @@ class TrainText:
                 log=log.log if log else lambda line: None,
                 tick=lambda what, done, total, loss: bar(what, done, total, f"loss {loss:.4f}"),
             )
-        if not accelerator.is_main_process:
+        if not main:
             return None
         fronts = run.folder.fronts()
         document = {"run": str(run.folder.path), "config": run.config, "fronts": [f.to_dict() for f in fronts]}

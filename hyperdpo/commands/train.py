@@ -19,6 +19,7 @@ from hyperdpo.commands.shared import (
     Json,
     MainFlag,
     ObjectiveFlag,
+    ProgressFlag,
     QidFlag,
     flag,
     fronts_table,
@@ -146,6 +147,7 @@ class TrainRank:
     fit: Annotated[FitFlags, arg(name="")] = field(default_factory=FitFlags)
     trees: Annotated[TreeFlags, arg(name="")] = field(default_factory=TreeFlags)
     base_fit: Annotated[BaseFitFlags, arg(name="")] = field(default_factory=BaseFitFlags)
+    progress: ProgressFlag = None
     json: Json = False
 
     def execute(self) -> Answer | None:
@@ -159,8 +161,9 @@ class TrainRank:
         from hyperdpo.training import make_accelerator
 
         accelerator = make_accelerator(self.device)
-        with Bar(shown=not self.json and accelerator.is_main_process) as bar:
-            log = RunLog(self.out / "train.log", bar) if accelerator.is_main_process else None
+        main = accelerator.is_main_process
+        with Bar(shown=not self.json and main, file=self.progress if main else None) as bar:
+            log = RunLog(self.out / "train.log", bar) if main else None
             with accelerator.main_process_first():  # one process converts files, the others find them converted
                 data = self._open(presets, bar)
             if log:
@@ -177,7 +180,7 @@ class TrainRank:
                 log=log.log if log else lambda line: None,
                 tick=lambda what, done, total, loss: bar(what, done, total, f"loss {loss:.4f}"),
             )
-        return _trained_answer(run) if accelerator.is_main_process else None
+        return _trained_answer(run) if main else None
 
     def config(self, presets: Sequence[str] = ()) -> RankConfig:
         """What the flags ask for, from the defaults or, with `paper`, from the paper's network, draws and fit.

@@ -12,8 +12,9 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 from hyperdpo.errors import ConfigError, DataError
-from hyperdpo.text.prompt import HyperPrompt, PlainPrompt
+from hyperdpo.text.prompt import HyperCore, HyperPrompt, PlainPrompt
 from hyperdpo.text.tokens import Tokens
 from hyperdpo.training import rng_for
 
@@ -44,7 +45,8 @@ class PromptConfig:
         rank: r of the mask; a baseline's plain prefix has none.
         lora_rank, lora_alpha, lora_dropout: of the adapter.
         lora_targets: names of the adapted modules, or `all-linear`.
-        rate: learning rate of the prefix and its MLPs, in units of LoRA's: at the same rate w hardly moves the front.
+        rate: learning rate of what depends on w, in units of LoRA's: at the same rate w hardly moves the front.
+        conditioning: what depends on w: the `prompt` alone, as in the paper, or LoRA's core too (`prompt+lora`).
     """
 
     tokens: int = 8
@@ -54,6 +56,8 @@ class PromptConfig:
     lora_dropout: float = 0.0
     lora_targets: tuple[str, ...] = ("all-linear",)
     rate: float = 25.0
+    core_rate: float = 25.0
+    conditioning: Literal["prompt", "prompt+lora"] = "prompt"
 
     def __post_init__(self) -> None:
         rules = {
@@ -64,6 +68,7 @@ class PromptConfig:
             "lora_dropout": 0 <= self.lora_dropout < 1,
             "lora_targets": bool(self.lora_targets),
             "rate": self.rate > 0,
+            "conditioning": self.conditioning in ("prompt", "prompt+lora"),
         }
         wrong = [f"{name} = {getattr(self, name)!r} is out of range." for name, fine in rules.items() if not fine]
         if wrong:
@@ -74,7 +79,7 @@ class PromptConfig:
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> PromptConfig:
-        return cls(**{**fields, "lora_targets": tuple(fields["lora_targets"])})
+        return cls(**{"conditioning": "prompt", **fields, "lora_targets": tuple(fields["lora_targets"])})
 
 
 class TextModel(nn.Module):
@@ -107,9 +112,35 @@ class TextModel(nn.Module):
         self.prompt: HyperPrompt | PlainPrompt = (
             HyperPrompt(m, self.prompt_config.rank, start) if conditioned else PlainPrompt(start)
         )
+        self.core: HyperCore | None = None
+        self._turns: Tensor | None = None
+        if conditioned and self.prompt_config.conditioning != "prompt":
+            self.core = self._with_core()
+
+    def _with_core(self) -> HyperCore:
+        """Let w turn what each adapted layer's first factor gives."""
+        factors = lora_factors(self.backbone)
+        for i, factor in enumerate(factors):
+            factor.register_forward_hook(partial(self._turned, i))
+        return HyperCore(self.m, len(factors), self.prompt_config.lora_rank).to(self.device)
+
+    def _turned(self, layer: int, factor: nn.Module, inputs: tuple[Tensor, ...], given: Tensor) -> Tensor:
+        assert self._turns is not None, "condition() comes before a forward pass"
+        return given @ self._turns[:, layer].to(given.dtype)
+
+    def condition(self, weights: Tensor | None) -> None:
+        """Turn LoRA to `weights`, (m,) or (rows, m), for the forward passes that follow; the base is as it was.
+
+        It stays so until the next call: recomputed activations need it in the backward pass.
+        """
+        if self.core is not None:
+            assert weights is not None, "a conditioned adapter needs w"
+            self._turns = self.core(weights.view(-1, self.m).to(self.prompt.prefix.dtype))
 
     def rate_of(self, name: str) -> float:
         """Factor on the learning rate of a parameter."""
+        if name.startswith("core."):
+            return self.prompt_config.core_rate
         return self.prompt_config.rate if name.startswith("prompt.") else 1.0
 
     @property
@@ -168,6 +199,7 @@ class TextModel(nn.Module):
         if weights is not None and weights.dim() == 2:
             weights = weights.repeat_interleave(mask.shape[1], 0)[real]
         with self._precision(ids.device):
+            self.condition(weights)
             embedded, seen = self.with_prefix(self.embed(ids), attention, weights)
             scores = self._scores(embedded, seen, ids, scored)
         return _scatter(scores, mask)
@@ -220,6 +252,7 @@ class TextModel(nn.Module):
         real = mask.flatten()
         ids, attention, scored = (x.flatten(0, 1)[real] for x in tokens)
         with self._precision(ids.device):
+            self.condition(weights)
             embedded, seen = self.with_prefix(self.embed(ids), attention, weights)
             return self._logits(embedded, seen, ids.shape[1] - first_scored(scored)).float()
 
@@ -298,6 +331,11 @@ def _with_lora(backbone: PreTrainedModel, config: PromptConfig) -> Any:
             f"LoRA cannot adapt {type(backbone).__name__} at {', '.join(targets)} ({error}); name the model's own "
             "linear layers with --lora-targets."
         ) from None
+
+
+def lora_factors(backbone: nn.Module) -> list[nn.Linear]:
+    """The first LoRA factor, A, of every adapted layer, in order."""
+    return [x for name, x in backbone.named_modules() if name.endswith("lora_A.default") and isinstance(x, nn.Linear)]
 
 
 def fingerprint(backbone: nn.Module) -> str:

@@ -1,4 +1,4 @@
-"""Hyper prompt tuning: a trainable prefix whose entries are masked by a low-rank function of the weights w."""
+"""What of a language model depends on w: a prefix masked by a low-rank function of it, and LoRA turned by it."""
 
 from __future__ import annotations
 
@@ -57,6 +57,30 @@ class HyperPrompt(nn.Module):
         """(..., k, d_model): one prefix for each of `weights` (..., m)."""
         assert weights is not None, "a conditioned prefix needs w"
         return self.prefix * self.mask(weights.to(self.prefix.dtype))
+
+
+class HyperCore(nn.Module):
+    """A matrix M(w) between the two factors of each adapted layer: x A^T M(w) B^T in place of x A^T B^T (ours).
+
+    At one w this is LoRA of the same rank, with the factor M(w)^T A: what is exported is ordinary. M is near the
+    identity before training. Preferences in the core of LoRA: Zhong et al. 2024 (Panacea), where M is diagonal.
+
+    Args:
+        m: objectives.
+        layers: adapted layers.
+        rank: of LoRA.
+        hidden: width of the MLP.
+    """
+
+    def __init__(self, m: int, layers: int, rank: int, hidden: int = HIDDEN) -> None:
+        super().__init__()
+        self.layers, self.rank = layers, rank
+        self.turn = _mlp(m, hidden, layers * rank * rank, bias=0.0)
+
+    def forward(self, weights: Tensor) -> Tensor:
+        """(rows, layers, r, r) for `weights` (rows, m)."""
+        turned: Tensor = self.turn(weights).unflatten(-1, (self.layers, self.rank, self.rank))
+        return turned + torch.eye(self.rank, dtype=turned.dtype, device=turned.device)
 
 
 def _mlp(inputs: int, hidden: int, outputs: int, *, bias: float) -> nn.Sequential:
