@@ -15,6 +15,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads tha
 
 import streamlit as st
 
+from dashboard.state import Key
 from dashboard.views import compare, explore, runs, temperature, text, yours
 
 st.set_page_config(page_title="HyperDPO Explorer", layout="wide", initial_sidebar_state="auto")
@@ -29,4 +30,5 @@ pages = [
 ]
 # Opened directly, /runs logs two 404s in the browser: Streamlit's client first looks for its server below the page's
 # own path. An app of two empty pages logs the same.
+st.session_state[Key.PAGES] = {page.url_path or "explore": page for page in pages}
 st.navigation(pages, position="top").run()

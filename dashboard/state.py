@@ -55,6 +55,7 @@ class Key(StrEnum):
     TARGET = "hx.target"  # Target: where the chart was clicked, and the choice found for it
     OWN = "hx.own"  # tuple of each objective's own temperature, as multiples of the training one; or None
     LISTING = "hx.listing"  # Listing: what the home page shows
+    PAGES = "hx.pages"  # the app's pages by the last part of their address, to switch to
     BROUGHT = "hx.brought"  # Brought: the data a person brought, and what shall be done with it
     BROUGHT_URL = "hx.broughturl"  # the address of the view for it as last read or written
     LISTED_URL = "hx.listed"  # the home page's parameters as last read or written

@@ -9,7 +9,6 @@ from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 import streamlit as st
 
@@ -176,8 +175,10 @@ def _looked(jobs: Jobs, job: Prepared[Look]) -> None:
 
 
 def _facts(look: Look) -> str:
-    rows = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in look.facts)
-    return f'<dl class="hx-facts">{rows}</dl>'
+    rows = "".join(
+        f'<li><span class="hx-small">{escape(name)}</span><br>{escape(value)}</li>' for name, value in look.facts
+    )
+    return f'<ul class="hx-facts" aria-label="What was read">{rows}</ul>'
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -204,17 +205,17 @@ def _measure(jobs: Jobs, brought: Brought, look: Look) -> None:
         command = bringing.measure_command(brought, run.entry.path)
         jobs.start(MEASURE, run.entry.path, command, f"Measuring {label} on {_named(brought)}")
         st.rerun()
-    if look.kind == RANK and st.button(
+    if st.button(
         "Explore it with the sliders", key="yours.explore",
-        help="Opens the run on this data. Explore measures on its test split: 20 % of the lists, unless the files say "
+        help="Opens the run on this data, measured on its test split: 20 % of the lists, unless the files say "
         "otherwise.",
     ):  # fmt: skip
-        st.session_state.setdefault(Key.DATA, {})[label] = look.path
-        st.session_state[Key.RUN] = label
-        st.session_state.pop(Key.URL, None)
-        from dashboard.views import explore
+        st.session_state[Key.DATA] = {**st.session_state.get(Key.DATA, {}), label: look.path or brought.files[0]}
+        _open(label, "text" if look.kind == TEXT else "explore")
 
-        st.switch_page(st.Page(explore.render, title="Explore", url_path="explore", default=True))
+
+def _open(run: str, view: str) -> None:
+    st.switch_page(st.session_state[Key.PAGES][view], query_params={"run": run})
 
 
 def _named(brought: Brought) -> str:
@@ -383,10 +384,9 @@ def _buttons(jobs: Jobs, job: Job, state: str) -> None:
                                       help="Resumes the training."):  # fmt: skip
         jobs.resume(job)
         st.rerun()
-    if state == DONE and job.kind == TRAIN:
-        view = "./text" if job.command[1] == "text" else "./"
-        st.link_button("Open the run", f"{view}?{urlencode({'run': Path(job.run).name})}", width="stretch",
-                       help="Its sliders and figures.")  # fmt: skip
+    if state == DONE and job.kind == TRAIN and st.button("Open the run", key=f"{key}.open", width="stretch",
+                                                         help="Its sliders and figures."):  # fmt: skip
+        _open(Path(job.run).name, "text" if job.command[1] == "text" else "explore")
     if st.button("Take off the list", key=f"{key}.forget", width="stretch", help="A run that was trained stays."):
         jobs.forget(job)
         st.rerun()
