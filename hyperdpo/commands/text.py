@@ -64,7 +64,12 @@ class PromptFlags:
 
     tokens: Annotated[int | None, flag("Virtual tokens.", "INT", "8")] = None
     rank: Annotated[int | None, flag("Rank of the prefix's mask.", "INT", "4")] = None
+    conditioning: Annotated[
+        Literal["prompt", "prompt+lora"] | None,
+        flag("What depends on w; the paper's is the prompt alone.", "prompt|prompt+lora", "prompt+lora"),
+    ] = None
     rate: Annotated[float | None, flag("Learning rate of the prefix, in units of LoRA's.", "FLOAT", "25")] = None
+    core_rate: Annotated[float | None, flag("Learning rate of LoRA's core, likewise.", "FLOAT", "25")] = None
     lora_rank: Annotated[int | None, flag("Of the adapter.", "INT", "4")] = None
     lora_alpha: Annotated[float | None, flag("Of the adapter.", "FLOAT", "8.0")] = None
     lora_targets: Annotated[str | None, flag("Modules the adapter is put on.", "a,b,..", "all-linear")] = None

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from hyperdpo.errors import ConfigError, RunError
 from hyperdpo.files import write_json
+from hyperdpo.text.model import TextModel, lora_factors
 from hyperdpo.text.run import TextRun
 
 FORMATS = ("peft", "merged")
@@ -72,7 +73,7 @@ def _write(run: TextRun, weights: Tensor, out: Path, kind: str) -> None:
     model = run.at(weights)
     with torch.no_grad():
         prefix = model.prompt(weights.to(model.device)).detach().cpu().contiguous()
-    merged = merged_backbone(model)
+    merged = merged_backbone(model, weights)
     merged.save_pretrained(out / "base")
     run.tokenizer.save_pretrained(out / "base")
     if kind == "peft":
@@ -82,9 +83,13 @@ def _write(run: TextRun, weights: Tensor, out: Path, kind: str) -> None:
     (out / "README.md").write_text(_card(run, weights, kind), "utf-8")
 
 
-def merged_backbone(model: Any) -> Any:
-    """A copy of the base with LoRA merged into its weights; the model itself stays as it is."""
-    merged = copy.deepcopy(model.backbone).cpu().merge_and_unload()
+def merged_backbone(model: TextModel, weights: Tensor) -> Any:
+    """A copy of the base with the LoRA of one w (m,) merged into its weights; the model itself stays as it is."""
+    merged = copy.deepcopy(model.backbone).cpu()
+    for factor, turned in zip(lora_factors(merged), model.lora_at(weights), strict=True):
+        factor._forward_hooks.clear()
+        factor.weight.data = turned.cpu()
+    merged = merged.merge_and_unload()
     merged.config.use_cache = True
     return merged
 

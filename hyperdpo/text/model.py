@@ -14,7 +14,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,8 @@ from hyperdpo.text.prompt import HyperCore, HyperPrompt, PlainPrompt
 from hyperdpo.text.tokens import Tokens
 from hyperdpo.training import rng_for
 
+Conditioning = Literal["prompt", "prompt+lora"]
+CONDITIONINGS: tuple[str, ...] = get_args(Conditioning)
 SAMPLES = 257  # values of each tensor that the fingerprint of a base looks at
 
 
@@ -45,8 +47,9 @@ class PromptConfig:
         rank: r of the mask; a baseline's plain prefix has none.
         lora_rank, lora_alpha, lora_dropout: of the adapter.
         lora_targets: names of the adapted modules, or `all-linear`.
-        rate: learning rate of what depends on w, in units of LoRA's: at the same rate w hardly moves the front.
-        conditioning: what depends on w: the `prompt` alone, as in the paper, or LoRA's core too (`prompt+lora`).
+        conditioning: what depends on w: the `prompt` alone, as in the paper, or LoRA too (see `prompt.HyperCore`).
+        rate, core_rate: learning rates of the prefix and of LoRA's core, in units of LoRA's own: at the same rate w
+            hardly moves the front.
     """
 
     tokens: int = 8
@@ -57,7 +60,7 @@ class PromptConfig:
     lora_targets: tuple[str, ...] = ("all-linear",)
     rate: float = 25.0
     core_rate: float = 25.0
-    conditioning: Literal["prompt", "prompt+lora"] = "prompt"
+    conditioning: Conditioning = "prompt+lora"
 
     def __post_init__(self) -> None:
         rules = {
@@ -68,7 +71,8 @@ class PromptConfig:
             "lora_dropout": 0 <= self.lora_dropout < 1,
             "lora_targets": bool(self.lora_targets),
             "rate": self.rate > 0,
-            "conditioning": self.conditioning in ("prompt", "prompt+lora"),
+            "core_rate": self.core_rate > 0,
+            "conditioning": self.conditioning in CONDITIONINGS,
         }
         wrong = [f"{name} = {getattr(self, name)!r} is out of range." for name, fine in rules.items() if not fine]
         if wrong:
@@ -114,7 +118,7 @@ class TextModel(nn.Module):
         )
         self.core: HyperCore | None = None
         self._turns: Tensor | None = None
-        if conditioned and self.prompt_config.conditioning != "prompt":
+        if conditioned and self.prompt_config.conditioning == "prompt+lora":
             self.core = self._with_core()
 
     def _with_core(self) -> HyperCore:
@@ -137,11 +141,19 @@ class TextModel(nn.Module):
             assert weights is not None, "a conditioned adapter needs w"
             self._turns = self.core(weights.view(-1, self.m).to(self.prompt.prefix.dtype))
 
+    @torch.no_grad()
+    def lora_at(self, weights: Tensor) -> list[Tensor]:
+        """The first factor of every adapted layer at one w (m,), each (r, inputs): M(w)^T A, or A without a core."""
+        factors = [factor.weight.detach() for factor in lora_factors(self.backbone)]
+        if self.core is None:
+            return factors
+        turns = self.core(weights.view(1, -1).to(self.device, factors[0].dtype))[0]
+        return [turn.T @ factor for turn, factor in zip(turns, factors, strict=True)]
+
     def rate_of(self, name: str) -> float:
         """Factor on the learning rate of a parameter."""
-        if name.startswith("core."):
-            return self.prompt_config.core_rate
-        return self.prompt_config.rate if name.startswith("prompt.") else 1.0
+        rates = {"prompt": self.prompt_config.rate, "core": self.prompt_config.core_rate}
+        return rates.get(name.partition(".")[0], 1.0)
 
     @property
     def device(self) -> torch.device:

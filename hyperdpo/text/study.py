@@ -43,7 +43,7 @@ SIZE_KEYS = (
     "model", "data", "objectives", "lists", "beta", "seeds", "points", "follow", "fit", "tokens", "prompt", "precision",
     "micro", "checkpointing",
 )  # fmt: skip
-VARIANT_KEYS = ("label", "method", "seeds", "decoding", "alpha", "draw", "penalty", "penalty_sign")
+VARIANT_KEYS = ("label", "method", "seeds", "decoding", "alpha", "draw", "penalty", "penalty_sign", "prompt")
 OURS = "hyperdpo"
 
 
@@ -51,13 +51,15 @@ OURS = "hyperdpo"
 class Variant:
     """One row: what readers see, the method, and how many of the size's seeds it is trained with.
 
-    `decoding`: the models of a soup are mixed at every token instead of averaged.
+    `decoding`: the models of a soup are mixed at every token instead of averaged. `prompt`: where the method's prefix and
+    LoRA differ from the recipe's.
     """
 
     label: str
     method: MethodConfig
     seeds: int
     decoding: bool = False
+    prompt: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,8 @@ def read_text_recipe(
     for i, variant in enumerate(raw.get("variant", [])):
         problems += _unknown(variant, VARIANT_KEYS, f"{file}, variant {i + 1}")
         problems += [f"{file}, variant {i + 1} lacks {key}." for key in ("label", "method") if key not in variant]
+        parts = [f.name for f in fields(PromptConfig)]
+        problems += _unknown(variant.get("prompt", {}), parts, f"{file}, variant {i + 1}, prompt")
     if problems:
         raise ConfigError(problems)
     count = seeds or int(given.get("seeds", 1))
@@ -126,10 +130,12 @@ def read_text_recipe(
     )
     variants = []
     for variant in raw.get("variant", []):
-        options = {k: v for k, v in variant.items() if k not in ("label", "seeds", "decoding")}
+        options = {k: v for k, v in variant.items() if k not in ("label", "seeds", "decoding", "prompt")}
         method = MethodConfig(**options, points=points)
         own_seeds = min(count, int(variant.get("seeds", count)))
-        variants.append(Variant(variant["label"], method, own_seeds, bool(variant.get("decoding", False))))
+        decoding, prompt = bool(variant.get("decoding", False)), variant.get("prompt", {})
+        replace(config.prompt, **prompt)  # wrong values are said now
+        variants.append(Variant(variant["label"], method, own_seeds, decoding, prompt))
     replaced = data or {}
     return TextRecipe(
         file.stem,
@@ -191,7 +197,8 @@ def reproduce_text(
 def _unit(
     recipe: TextRecipe, variant: Variant, seed: int, preferences: Preferences, work: Path, device: str, say: Say
 ) -> TextRun:
-    config = replace(recipe.config, method=variant.method, seed=seed)
+    prompt = replace(recipe.config.prompt, **variant.prompt)
+    config = replace(recipe.config, method=variant.method, prompt=prompt, seed=seed)
     out = work / "text" / f"{preferences.fingerprint[:10]}-{variant.method.method}-{_tag(config)}-{seed}"
     return train(
         preferences, recipe.model, config, out, resume=True, device=device, origin=recipe.data,

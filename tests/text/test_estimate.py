@@ -45,7 +45,7 @@ def test_bytes_and_operations_of_a_step_are_those_of_hand_counted_layers() -> No
     assert large.peak / small.peak == pytest.approx(2, rel=0.05)  # all but the trained numbers' gradients
     rows, layer = 8 * (24 + 8), 12 * 32 * 32
     matrices = 2 * (rows * 2 * layer + 8 * 16 * 32 * 320)
-    assert matrices <= small.forward <= 1.3 * matrices  # LoRA and attention on top
+    assert matrices <= small.forward <= 1.35 * matrices  # LoRA, its core and attention on top
     assert 1.9 * small.forward <= small.operations <= 2.3 * small.forward  # frozen matrices have no gradient
 
 

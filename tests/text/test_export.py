@@ -34,6 +34,7 @@ def moved(run: TextRun, request: pytest.FixtureRequest) -> TextRun:
 
 def ours(model: TextModel, ids: torch.Tensor, attention: torch.Tensor, *, counted: bool = False) -> torch.Tensor:
     with torch.no_grad():
+        model.condition(W)
         embedded, seen = model.with_prefix(model.embed(ids), attention.bool(), W)
         where = positions(torch.ones_like(seen) if counted else seen)
         return model.backbone(inputs_embeds=embedded, attention_mask=seen.long(), position_ids=where).logits[:, 8:]
@@ -112,7 +113,7 @@ def test_the_merged_model_answers_left_padded_batches_as_we_do(moved: TextRun, t
 def test_merging_leaves_the_model_as_it_was(kind: str) -> None:
     model = shaken(TextModel(tiny_model(kind), 2, conditioned=True))  # type: ignore[arg-type]
     before = ours(model, IDS, LEFT_PADDED)
-    merged = merged_backbone(model)
+    merged = merged_backbone(model, W)
     torch.testing.assert_close(ours(model, IDS, LEFT_PADDED), before)
     ids = torch.tensor([[3, 4, 5]])
     with torch.no_grad():

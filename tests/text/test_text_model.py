@@ -18,12 +18,13 @@ from hyperdpo.text.model import (
     load_tokenizer,
     positions,
 )
-from hyperdpo.text.prompt import HyperPrompt, PlainPrompt
+from hyperdpo.text.prompt import HyperCore, HyperPrompt, PlainPrompt
 from hyperdpo.text.tokens import TextBatch, TextBatches, tokenise
 from hyperdpo.training import FitConfig, _adamw
 from tests.text.conftest import TOKENS, toy_preferences
 from tests.text_helpers import CONTEXT, tiny_model, tiny_tokenizer
 
+PAPER = PromptConfig(conditioning="prompt")
 KINDS = ("gpt2", "llama", "qwen2")
 
 
@@ -54,7 +55,7 @@ def test_the_mask_is_the_product_of_two_mlps_and_near_one_before_training() -> N
 
 
 def test_trained_parameters_are_those_of_the_paper_s_layout() -> None:
-    model = TextModel(tiny_model(), 2, conditioned=True)
+    model = TextModel(tiny_model(), 2, PAPER, conditioned=True)
     named = {name: tuple(p.shape) for name, p in model.named_parameters() if p.requires_grad}
     assert named["prompt.prefix"] == (8, 32)
     assert named["prompt.left.2.bias"] == (8 * 4,)
@@ -63,9 +64,63 @@ def test_trained_parameters_are_those_of_the_paper_s_layout() -> None:
     assert all(name.startswith("prompt.") or "lora_" in name for name in named)
 
 
+def test_the_core_is_a_matrix_a_layer_and_near_the_identity_before_training() -> None:
+    core = HyperCore(3, 5, 4)
+    w = torch.tensor([[0.2, 0.3, 0.5], [1.0, 0.0, 0.0]])
+    turns = core(w)
+    assert turns.shape == (2, 5, 4, 4)
+    assert 1e-3 < (turns - torch.eye(4)).abs().max() < 0.3
+    torch.testing.assert_close(turns[1, 2], torch.eye(4) + core.turn(w[1])[32:48].view(4, 4))
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_batch_with_a_w_for_each_list_equals_single_runs(kind: str) -> None:
+def test_an_adapted_layer_gives_x_a_m_b_and_the_base_none_of_it(kind: str) -> None:
     model = shaken(TextModel(tiny_model(kind), 2, conditioned=True))
+    assert model.core is not None
+    name, layer = next((n, x) for n, x in model.backbone.named_modules() if hasattr(x, "lora_A"))
+    x, w = torch.randn(3, 6, layer.in_features), torch.tensor([[0.1, 0.9], [0.5, 0.5], [1.0, 0.0]])
+    a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+    with torch.no_grad():
+        model.condition(w)
+        whole, plain = layer(x), layer.base_layer(x)
+        for row, given, base, turn in zip(x, whole, plain, model.core(w)[:, 0], strict=True):
+            torch.testing.assert_close(given - base, 2.0 * (row @ a.T @ turn @ b.T), atol=1e-4, rtol=1e-4)
+        with model.as_base():
+            torch.testing.assert_close(layer(x), plain)
+        model.condition(w[1])
+        torch.testing.assert_close(layer(x)[1], whole[1], atol=1e-5, rtol=1e-4)
+        assert (layer(x)[0] - whole[0]).abs().max() > 1e-2
+        turned = model.lora_at(w[1])[0]
+        torch.testing.assert_close(2.0 * x[1] @ turned.T @ b.T, (whole - plain)[1], atol=1e-4, rtol=1e-4)
+    assert name
+
+
+def test_gradients_reach_the_core_also_where_activations_are_computed_again() -> None:
+    batch, w = a_batch(), torch.tensor([[0.1, 0.9], [0.4, 0.6], [0.8, 0.2], [1.0, 0.0]])
+    found = []
+    for again in (False, True):
+        model = shaken(TextModel(tiny_model(), 2, conditioned=True)).train()
+        if again:
+            model.recompute_activations()
+        model.sequence_scores(batch.tokens, batch.mask, w).sum().backward()
+        found.append({name: p.grad for name, p in model.named_parameters() if p.requires_grad})
+    assert found[0]["core.turn.2.weight"].abs().max() > 0
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(found[1][name], gradient, atol=1e-4, rtol=1e-3)
+
+
+def test_runs_of_before_there_was_a_core_are_read_without_one() -> None:
+    fields = PAPER.to_dict()
+    del fields["conditioning"], fields["core_rate"]
+    assert PromptConfig.from_dict(fields) == PAPER
+    with pytest.raises(ConfigError, match="conditioning = 'lora' is out of range"):
+        PromptConfig(conditioning="lora")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("config", [PAPER, PromptConfig()], ids=["prompt", "prompt+lora"])
+def test_a_batch_with_a_w_for_each_list_equals_single_runs(kind: str, config: PromptConfig) -> None:
+    model = shaken(TextModel(tiny_model(kind), 2, config, conditioned=True))
     batch = a_batch(11)
     w = torch.stack([torch.linspace(0, 1, 11), 1 - torch.linspace(0, 1, 11)], 1)
     with torch.no_grad():
