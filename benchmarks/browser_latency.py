@@ -1,12 +1,13 @@
 """Key press on a slider to the updated chart, in a browser: the dashboard against an otherwise empty Streamlit app.
 
-    python benchmarks/browser_latency.py [--run RUN] [--presses 20] [--starts 3]
+    python benchmarks/browser_latency.py [--run RUN] [--presses 20] [--starts 3] [--large DIR]
 
 Both apps run at once and are pressed in turn, so that whatever else the machine does falls on both alike. The clock is
 the browser's own: from the keydown event to the moment the chart is drawn differently: for a move of w the live point,
 which is all that w moves; for a move of c the curves, which come last. The empty app is a slider and a chart with one
-moving point. Then the first chart: a new server that has answered once, a new browser, from the address to the first
-point on the screen, the two apps in turn.
+moving point. The same for a change of view, from the click to the next view's chart, the empty app having two pages.
+Then the first chart: a new server, a new browser, from the address to the first point on the screen, the two apps in
+turn; with --large also of a run of 2,000 test lists x 120 items and 6 labels, made in DIR the first time.
 """
 
 from __future__ import annotations
@@ -41,13 +42,22 @@ FLAGS = [
 EMPTY_APP = """
 import streamlit as st
 
-value = st.slider("value", 0, 100, 50)
-point = {"type": "scatter", "mode": "markers", "x": [value], "y": [value], "name": "moving", "marker": {"size": 17}}
-axis = {"range": [0, 100]}
-st.plotly_chart({"data": [point], "layout": {"xaxis": axis, "yaxis": axis}}, key="chart")
+
+def show(first):
+    value = st.slider("value", 0, 100, first)
+    point = {"type": "scatter", "mode": "markers", "x": [value], "y": [value], "name": "moving", "marker": {"size": 17}}
+    axis = {"range": [0, 100]}
+    st.plotly_chart({"data": [point], "layout": {"xaxis": axis, "yaxis": axis}}, key=f"chart{first}")
+
+
+pages = [
+    st.Page(lambda: show(50), title="Explore", url_path="explore", default=True),
+    st.Page(lambda: show(40), title="Other", url_path="other"),
+]
+st.navigation(pages, position="top").run()
 """
-# Notes the milliseconds from the next keydown to the first change of what the chart draws. Not by animation frames,
-# which a headless browser gives when it likes.
+# Notes the milliseconds from the next keydown, or pressed button of the mouse, to the first change of what the chart
+# draws. Not by animation frames, which a headless browser gives when it likes.
 ARM = """
 (what) => {
   const drawn = () => {
@@ -57,7 +67,8 @@ ARM = """
   const before = drawn();
   window.measured = null;
   let pressed = null;
-  window.addEventListener('keydown', () => { pressed = performance.now(); }, { capture: true, once: true });
+  const note = () => { pressed ??= performance.now(); };
+  for (const event of ['keydown', 'mousedown']) window.addEventListener(event, note, { capture: true, once: true });
   const watcher = new MutationObserver(() => {
     const now = drawn();
     if (pressed === null || now === null || now === before) return;
@@ -103,12 +114,37 @@ def press(page: Page, slider: Any, key: str, what: str = CURVES) -> float:
     return took
 
 
+def change_view(page: Page, title: str) -> float:
+    """A click on a view's name; milliseconds until its chart is drawn."""
+    page.evaluate(ARM, CURVES)
+    page.get_by_role("link", name=title, exact=True).click()
+    page.wait_for_function("window.measured !== null", timeout=20_000, polling=20)
+    took = float(page.evaluate("window.measured"))
+    page.wait_for_timeout(800)
+    return took
+
+
+def large_run(folder: Path) -> Path:
+    """A run of 10,000 simulated lists of 120 items, 2,000 of them test lists, with five objectives."""
+    from hyperdpo.rank.simulate import Simulation, simulate
+    from hyperdpo.rank.train import RankConfig, train
+    from hyperdpo.training import FitConfig
+
+    if not (folder / "run" / "manifest.json").exists():
+        data = simulate(Simulation(queries=10_000, items=(120, 120), objectives=5), folder / "data")
+        config = RankConfig(fit=FitConfig(epochs=1), base_fit=FitConfig(epochs=1))
+        train(data, config, folder / "run", overwrite=True, device="cpu")
+    return folder / "run"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", default="marketplace", help="name or path of a run folder")
     parser.add_argument("--presses", type=int, default=20)
     parser.add_argument("--starts", type=int, default=3, help="cold starts of each app")
+    parser.add_argument("--large", type=Path, metavar="DIR", help="also open a run of 2,000 x 120 test items")
     asked = parser.parse_args()
+    large = large_run(asked.large.resolve()) if asked.large else None
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
         empty = Path(folder) / "empty.py"
         empty.write_text(EMPTY_APP)
@@ -139,16 +175,28 @@ def main() -> None:
                 if i >= 2:  # the first two warm up
                     for row, value in zip(rows.values(), measured, strict=True):
                         row.append(value)
+            views: dict[str, list[float]] = {"empty app": []}
+            for i in range(asked.presses + 1):
+                empty_took = [change_view(bare, title) for title in ("Other", "Explore")]
+                took = {title: change_view(ours, title) for title in ("Temperature", "Compare", "Explore")}
+                if i >= 1:
+                    views["empty app"] += empty_took
+                    for title, value in took.items():
+                        views.setdefault(f"to {title}", []).append(value)
         finally:
             for browser in browsers:
                 browser.close()
             ours_process.terminate()
             empty_process.terminate()
-        starts: dict[str, list[float]] = {"empty app": [], "dashboard": []}
+        starts: dict[str, list[float]] = {"empty app": []}
         for _ in range(asked.starts):
             starts["empty app"].append(first_chart(driver, empty, folder, "/"))
-            starts["dashboard"].append(first_chart(driver, ROOT / "dashboard/app.py", str(ROOT), f"/?run={asked.run}"))
-    report(rows, starts, asked.run)
+            for name, run in {"dashboard": asked.run, "2,000 x 120": large}.items():
+                if run is not None:
+                    took_to = first_chart(driver, ROOT / "dashboard/app.py", str(ROOT), f"/?run={run}")
+                    starts.setdefault(name, []).append(took_to)
+    groups = {"key press to updated chart": rows, "click to the view's chart": views}
+    report({**groups, "cold, address to first chart": starts}, asked.run)
 
 
 def first_chart(driver: Playwright, app: Path, folder: str, address: str) -> float:
@@ -167,12 +215,12 @@ def first_chart(driver: Playwright, app: Path, folder: str, address: str) -> flo
         process.wait()
 
 
-def report(rows: dict[str, list[float]], starts: dict[str, list[float]], run: str) -> None:
-    """Print the two tables."""
+def report(groups: dict[str, dict[str, list[float]]], run: str) -> None:
+    """Print the tables."""
     import streamlit
 
     print(f"run {run}; Streamlit {streamlit.__version__}, Python {platform.python_version()}, {platform.machine()}")
-    for what, group in (("key press to updated chart", rows), ("cold, address to first chart", starts)):
+    for what, group in groups.items():
         if not all(group.values()):
             continue
         print(f"{what:<28}{'median ms':>10}{'min':>8}{'max':>8}{'ratio':>8}{'n':>5}")

@@ -51,7 +51,7 @@ OURS = "hyperdpo"
 class Variant:
     """One row: what readers see, the method, and how many of the size's seeds it is trained with.
 
-    `decoding`: the models of a soup are mixed at every token instead of averaged. `prompt`: where the method's prefix and
+    `decoding`: the models of a soup are mixed at every token instead of averaged. `prompt`: where its prefix and
     LoRA differ from the recipe's.
     """
 
