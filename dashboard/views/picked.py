@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from dashboard.views.compare import _Surface
 
 CHART = "compare.main"
-MODES = {"lines": ("box",), "pairs": ("box",)}  # the triangle shows a selection but does not make one
+MODES = {"lines": ("box",), "pairs": ("box",), "triangle": ("box", "lasso")}
 HOW = {
     "plane": "",
     "lines": "Draw a box over a part of an axis to select the lines that pass there.",
     "pairs": "Draw a box in any of the small charts to select the points in it.",
-    "triangle": "",
+    "triangle": "Draw a box over dots to select these mixes, and the points of every front that have such weights.",
 }
 
 

@@ -116,6 +116,26 @@ def test_a_box_in_a_pair_and_a_slider_by_key(page: Any, app: App, home: Path) ->
     page.get_by_text("Selected:").wait_for(timeout=PATIENCE)
 
 
+def test_a_box_over_dots_of_the_triangle_bounds_the_attention(page: Any, app: App) -> None:
+    page.goto(f"{app.url}/compare?runs=small&view=triangle")
+    until(page, lambda: traces(page).get("triangle", {}).get("n") == 66)  # live: every mix in steps of a tenth
+    chart = page.locator(f"{CHART} .ternary").first
+    chart.scroll_into_view_if_needed()
+    box = chart.bounding_box()
+    across, down = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(across - 90, down - 40)
+    page.mouse.down()
+    page.mouse.move(across + 90, down + 60, steps=12)
+    page.mouse.up()
+    until(page, lambda: [r.split(":")[0] for r in addressed(page)] == ["w.clicks", "w.quality", "w.margin"])
+    bounds = [tuple(map(float, r.split(":")[1:])) for r in addressed(page)]
+    grid = [(i, j, 10 - i - j) for i in range(11) for j in range(11 - i)]
+    inside = [all(low <= v / 10 <= high for v, (low, high) in zip(w, bounds, strict=True)) for w in grid]
+    assert 0 < sum(inside) < 66
+    until(page, lambda: isinstance(traces(page).get("triangle", {}).get("opacity"), list))
+    assert sum(o == 1 for o in traces(page)["triangle"]["opacity"]) == sum(inside)
+
+
 def test_a_foreign_selection_in_the_address_is_a_sentence(page: Any, app: App) -> None:
     page.goto(f"{app.url}/compare?runs=small&in={quote('<b>:0:1')}&in=junk&in=clicks:2:1")
     page.get_by_text("selection names '<b>'").wait_for(timeout=PATIENCE)
