@@ -33,8 +33,8 @@ def whole_page(page: Any) -> None:
     page.wait_for_timeout(800)
 
 
-def shoot(browser: Any, url: str, run: str, name: str, out: Path) -> None:
-    """Every view in one size and theme."""
+def shoot(browser: Any, url: str, run: str, name: str, out: Path, data: Path) -> None:
+    """Every view in one size and theme; `data` is brought to the last of them."""
     context = browser.new_context(**SIZES[name])
     page = context.new_page()
     open_live(page, f"{url}/?{f'run={run}&' if run else ''}a=20,20,20,20,20%401&w=35,10,10,35,10")
@@ -61,6 +61,11 @@ def shoot(browser: Any, url: str, run: str, name: str, out: Path) -> None:
     page.locator(".hx-table").wait_for(timeout=PATIENCE)
     page.wait_for_timeout(500)
     page.screenshot(path=out / f"runs-{name}.png")
+    page.goto(f"{url}/yours?file={data}&goal=clicks:l1:max&goal=quality:softmax:max")
+    page.get_by_role("button", name="Start the training").wait_for(timeout=PATIENCE)
+    page.wait_for_timeout(800)
+    whole_page(page)
+    page.screenshot(path=out / f"yours-{name}.png")
     context.close()
 
 
@@ -98,12 +103,15 @@ def main() -> None:
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as made, launch() as browser:
+        from hyperdpo.rank.demo import make_demo
+
+        data = make_demo(Path(made) / "data", queries=60).path
         if not has_text_run():
             make_stories(Path(made))
         with App(ROOT / "dashboard" / "app.py", ROOT if has_text_run() else Path(made)) as app:
             for name in SIZES:
                 if not asked.only_text:
-                    shoot(browser, app.url, asked.run, name, asked.out)
+                    shoot(browser, app.url, asked.run, name, asked.out, data)
                 shoot_text(browser, app.url, name, asked.out)
     print("\n".join(str(p) for p in sorted(asked.out.glob("*.png"))))
 
