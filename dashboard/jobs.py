@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -96,7 +95,7 @@ class Jobs:
         if process is None:
             return
         with suppress(psutil.Error):
-            process.send_signal(signal.SIGINT) if os.name == "posix" else process.terminate()
+            process.terminate()  # training hears it as Ctrl-C
 
         def insist() -> None:
             try:
