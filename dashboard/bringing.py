@@ -28,6 +28,7 @@ SPARSE = 0.5  # labels of which more than this share are 0 are taken for events
 MOST_OBJECTIVES = 6
 OWN_BASE = ROOT / "checkpoints" / "stories" / "base"
 METHODS, BASES, PRESETS = ("hyperdpo", "dpo-ls", "dpo-soup"), ("transformer", "lightgbm"), ("", "mslr")
+SHORT, LONG = 96, 256  # tokens of a response, at most, on the base that ships and on others
 LISTS = 300  # of preferences, to begin with: what two cores train on in minutes
 
 
@@ -59,6 +60,7 @@ class Brought:
         goals: the objectives of a training; none is as the data declares.
         run: the run to be measured. name: of the run to be trained.
         base: of rankers. model: of language models, a folder or a hub name. lists: of preferences, at most.
+        response: tokens of a response, at most; 0 is what suits the model.
     """
 
     files: tuple[str, ...] = ()
@@ -74,6 +76,7 @@ class Brought:
     seed: int = 0
     model: str = str(OWN_BASE)
     lists: int = LISTS
+    response: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -295,7 +298,8 @@ def train_command(brought: Brought, look: Look, out: Path) -> list[str]:
     if brought.epochs:
         command += ["--epochs", str(brought.epochs)]
     if text:
-        return [*command, "--model", brought.model, "--limit", str(brought.lists)]
+        length = str(response_tokens(brought))
+        return [*command, "--model", brought.model, "--limit", str(brought.lists), "--max-response", length]
     if brought.main:
         command += ["--main", brought.main]
     if brought.qid:
@@ -314,6 +318,11 @@ def fits(config: Mapping[str, Any], look: Look) -> bool:
     return columns <= known
 
 
+def response_tokens(brought: Brought) -> int:
+    """Tokens of a response, at most: as asked for; the base that ships has room for few."""
+    return brought.response or (SHORT if brought.model == str(OWN_BASE) else LONG)
+
+
 def measure_command(brought: Brought, run: Path) -> list[str]:
     """`evaluate ...` over every list that was brought, as a terminal takes it."""
     return ["evaluate", str(run), "--data", *brought.files, "--split", "all"]
@@ -325,7 +334,7 @@ def shell(command: Sequence[str]) -> str:
 
 
 SAID = ("main", "qid", "preset", "run", "name", "method", "base", "model")
-COUNTED = ("epochs", "seed", "lists")
+COUNTED = ("epochs", "seed", "lists", "response")
 
 
 def read_brought(parameters: Mapping[str, Sequence[str]]) -> tuple[Brought, tuple[str, ...]]:

@@ -5,6 +5,7 @@ runs/.jobs/NAME/job.json        what was started: command, process, when
 runs/.jobs/NAME/progress.json   how far it is, written by the command
 runs/.jobs/NAME/log.txt         what it said
 runs/.jobs/NAME/result.json     what `evaluate` found
+runs/.jobs/NAME/status          how it ended: the exit status, unless it was killed
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 
+from hyperdpo.cli import INTERRUPTED
 from hyperdpo.errors import ConfigError, RunError
 from hyperdpo.files import write_json
 
@@ -107,9 +109,13 @@ class Jobs:
         threading.Thread(target=insist, daemon=True).start()
 
     def forget(self, job: Job) -> None:
-        """Take an ended job off the list; the run stays."""
-        if self.state(job) != RUNNING:
-            shutil.rmtree(self.folder / job.name, ignore_errors=True)
+        """Take an ended job off the list. Its run stays, but for what a training left that failed before its end."""
+        state = self.state(job)
+        if state == RUNNING:
+            return
+        if state == FAILED and job.kind == TRAIN and not (Path(job.run) / "manifest.json").exists():
+            shutil.rmtree(job.run, ignore_errors=True)
+        shutil.rmtree(self.folder / job.name, ignore_errors=True)
 
     def all(self) -> list[Job]:
         """Every job, the last one first; folders that cannot be read are left out."""
@@ -122,12 +128,14 @@ class Jobs:
         """RUNNING, DONE, STOPPED (a training that can go on) or FAILED."""
         if _process(job) is not None:
             return RUNNING
-        if job.kind == MEASURE:
-            return DONE if (self.folder / job.name / "result.json").exists() else FAILED
-        run = Path(job.run)
-        if (run / "manifest.json").exists() and not (run / "training").is_dir():
+        try:
+            status = int((self.folder / job.name / "status").read_text("utf-8"))
+        except (OSError, ValueError):
+            status = INTERRUPTED  # killed, by a person or with the machine
+        if status == 0:
             return DONE
-        return STOPPED if (run / "training" / "plan.json").exists() else FAILED
+        begun = job.kind == TRAIN and (Path(job.run) / "training" / "plan.json").exists()
+        return STOPPED if status == INTERRUPTED and begun else FAILED
 
     def seconds(self, job: Job) -> float:
         """How long it has run since it was last started, or ran until its last word."""
@@ -173,11 +181,12 @@ class Jobs:
         environment["COLUMNS"] = "120"
         try:
             own.mkdir(parents=True, exist_ok=True)
-            (own / "progress.json").unlink(missing_ok=True)
+            for name in ("progress.json", "status"):
+                (own / name).unlink(missing_ok=True)
             with open(own / "log.txt", "ab") as log:
                 process = subprocess.Popen(
-                    [sys.executable, "-m", "hyperdpo", *job.command], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                    env=environment, start_new_session=True,
+                    [sys.executable, "-m", "dashboard.jobs", str(own / "status"), *job.command],
+                    stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True,
                 )  # fmt: skip
         except OSError as error:
             raise RunError(
@@ -219,3 +228,16 @@ def _time(file: Path) -> float:
         return file.stat().st_mtime
     except OSError:
         return 0.0
+
+
+def _main() -> int:
+    """`python -m dashboard.jobs STATUS_FILE COMMAND...`: the command, and its exit status in the file."""
+    from hyperdpo.cli import main
+
+    status = main(sys.argv[2:])
+    Path(sys.argv[1]).write_text(str(status), "utf-8")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(_main())

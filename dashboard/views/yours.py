@@ -301,6 +301,10 @@ def _settings(brought: Brought, look: Look) -> None:
             st.number_input, "Lists, at most", "yours.lists", brought.lists, lambda v: _keep(lists=int(v or 1)), 10,
             1_000_000, step=100, help="The first ones. Without a GPU a few hundred take minutes, thousands hours.",
         )  # fmt: skip
+        chosen(
+            st.number_input, "Tokens of a response, at most", "yours.response", bringing.response_tokens(brought),
+            lambda v: _keep(response=int(v or 0)), 8, 8192, help="Longer responses are cut, and counted.",
+        )  # fmt: skip
     left, right = st.columns(2)
     with left:
         chosen(
@@ -387,7 +391,12 @@ def _buttons(jobs: Jobs, job: Job, state: str) -> None:
     if state == DONE and job.kind == TRAIN and st.button("Open the run", key=f"{key}.open", width="stretch",
                                                          help="Its sliders and figures."):  # fmt: skip
         _open(Path(job.run).name, "text" if job.command[1] == "text" else "explore")
-    if st.button("Take off the list", key=f"{key}.forget", width="stretch", help="A run that was trained stays."):
+    if st.button(
+        "Take off the list",
+        key=f"{key}.forget",
+        width="stretch",
+        help="A run that was trained stays, and so does one that can go on; what a failed one left is removed.",
+    ):
         jobs.forget(job)
         st.rerun()
 

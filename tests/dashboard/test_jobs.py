@@ -14,6 +14,7 @@ import pytest
 from dashboard.jobs import DONE, FAILED, MEASURE, RUNNING, STOPPED, TRAIN, Job, Jobs
 from hyperdpo.errors import ConfigError
 from hyperdpo.rank.demo import make_demo
+from tests.text_helpers import tiny_model, tiny_tokenizer
 
 SECONDS = 120.0
 
@@ -93,6 +94,27 @@ def test_what_goes_wrong_is_told_as_the_command_says_it(jobs: Jobs, tmp_path: Pa
     until(lambda: jobs.state(job) != RUNNING)
     assert jobs.state(job) == FAILED
     assert any("line 2" in line for line in jobs.said(job)), jobs.said(job)
+
+
+def test_a_training_that_fails_after_it_has_begun_failed_and_leaves_no_folder_in_the_way(
+    jobs: Jobs, tmp_path: Path
+) -> None:
+    preferences = tmp_path / "lists.jsonl"
+    lists = [
+        {"prompt": f"p{i}", "responses": ["a b", "c d"], "scores": {"kind": [0, 1], "brief": [1, 0]}} for i in range(9)
+    ]
+    preferences.write_text("".join(json.dumps(x) + "\n" for x in lists))
+    tiny_model().save_pretrained(tmp_path / "base")
+    tiny_tokenizer().save_pretrained(tmp_path / "base")
+    out = jobs.runs / "no"
+    ask = ["train", "text", "--data", str(preferences), "--out", str(out), "--model", str(tmp_path / "base")]
+    job = jobs.start(TRAIN, out, [*ask, "--max-response", "100000"], "Training no")
+    until(lambda: jobs.state(job) != RUNNING)
+    assert jobs.state(job) == FAILED
+    assert any("max_response" in line for line in jobs.said(job)), jobs.said(job)
+    assert out.exists()
+    jobs.forget(job)
+    assert not out.exists()
 
 
 def test_a_number_that_is_another_process_now_is_not_the_job(jobs: Jobs) -> None:
