@@ -102,6 +102,7 @@ class Panel {
     const rows = names.map((name, i) => {
       const id = `attention-${i}`;
       const slider = element("input", { type: "range", id, min: "0", max: "100", step: "1", className: "slider" });
+      slider.title = `Percent of attention for ${name}: more of it ranks ${name} higher, at the cost of the others`;
       tens(slider, () => this.move(i, Number(slider.value)));
       const only = element("button", { type: "button", className: "small", textContent: "only", title: `Only ${name}` });
       only.setAttribute("aria-label", `Only ${name}`);
@@ -122,6 +123,7 @@ class Panel {
       type: "range", id: "scale", className: "slider", min: String(this.lowest), max: String(STEPS), step: "1",
     });
     scale.setAttribute("aria-label", "How far from the base: c, from bolder to closer");
+    scale.title = "c = 1 is as trained; below it is bolder, above it closer to the base";
     tens(scale, () => this.rescale(Number(scale.value)));
     const scaleValue = element("output", { className: "value" });
     const button = (text, title, act) => {

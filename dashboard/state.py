@@ -56,6 +56,7 @@ class Key(StrEnum):
     OWN = "hx.own"  # tuple of each objective's own temperature, as multiples of the training one; or None
     LISTING = "hx.listing"  # Listing: what the home page shows
     LISTED_URL = "hx.listed"  # the home page's parameters as last read or written
+    TOUR = "hx.tour"  # whether Explore was first opened without anything in the address
 
 
 @dataclass(frozen=True)

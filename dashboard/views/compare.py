@@ -12,7 +12,7 @@ from zlib import crc32
 import numpy as np
 import streamlit as st
 
-from dashboard import blocks, charts, charts_compare, comparing, export, picking, store, ticker, words
+from dashboard import blocks, charts, charts_compare, comparing, export, picking, store, ticker, words, words_help
 from dashboard.blocks_compare import comparison_table
 from dashboard.readings import Curve, Entrant, Judged
 from dashboard.state import Comparing, Key, quoted, read_comparing, write_comparing
@@ -349,19 +349,23 @@ def _tools(what: Comparison) -> _Surface | None:
             names = {e.key: e.front.name for e in what.everyone if e.front.weights.shape[1]}
             chosen(
                 st.selectbox, "Front", "compare.of", shown.of, lambda v: _change(of=v), list(names),
-                format_func=lambda key: names.get(key, key),
+                format_func=lambda key: names.get(key, key), help="Whose trade-offs fill the triangle.",
             )  # fmt: skip
         with second:
             chosen(
-                st.selectbox, "Figure", "compare.metric", shown.metric, lambda v: _change(metric=v), list(what.names)
-            )
+                st.selectbox, "Figure", "compare.metric", shown.metric, lambda v: _change(metric=v), list(what.names),
+                help="Which objective's NDCG (0 to 1, higher is better) colours the triangle.",
+            )  # fmt: skip
     with away:
         downloads(_take(what, surface), "compare.away")
     return surface
 
 
 def _axis_box(label: str, name: str, value: str, names: Sequence[str]) -> None:
-    chosen(st.selectbox, label, f"compare.{name}", value, lambda v: _change(**{name: v}), list(names))
+    chosen(
+        st.selectbox, label, f"compare.{name}", value, lambda v: _change(**{name: v}), list(names),
+        help=words_help.AXIS,
+    )  # fmt: skip
 
 
 def _take(what: Comparison, surface: _Surface | None) -> Take:

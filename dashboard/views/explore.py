@@ -13,7 +13,20 @@ from urllib.parse import urlencode
 import numpy as np
 import streamlit as st
 
-from dashboard import blocks, charts, charts_find, export, finding, panel, report, store, ticker, words
+from dashboard import (
+    blocks,
+    charts,
+    charts_find,
+    export,
+    finding,
+    panel,
+    report,
+    store,
+    ticker,
+    tour,
+    words,
+    words_help,
+)
 from dashboard.pairs import Pair, pair
 from dashboard.readings import Curve, Reading
 from dashboard.state import K_CHOICES, Choice, Key, Wanted, equal_choice, read_url, write_url
@@ -88,7 +101,9 @@ def _frame() -> Frame:
         st.html('<p class="hx-brand">HyperDPO Explorer</p>')
         sidebar, machine = st.container(), st.container()
     notes, toolbar = (st.container(key=key) for key in ("notes", "toolbar"))
-    asking = st.container(key="find")
+    with st.container(key="findrow"):
+        asking = st.container(key="find")
+        tour.show()
     live = st.empty()
     if not store.warm():  # the browser fetches its chart library while this process loads what it needs
         live.plotly_chart(charts.skeleton(), config=PLOT_CONFIG)
@@ -341,15 +356,16 @@ def _toolbar(saved: Saved, job: Job) -> None:
     run, down, across, cut, sure, away = st.columns([2.2, 1.6, 1.6, 0.9, 1.2, 1.1], vertical_alignment="bottom")
     with run:
         labels = list(dict.fromkeys([saved.entry.label, *(e.label for e in store.list_runs())]))
-        _choose("Run", sorted(labels, key=lambda v: (v != store.SHIPPED, v)), Key.RUN, _go_to_run)
+        _choose("Run", sorted(labels, key=lambda v: (v != store.SHIPPED, v)), Key.RUN, _go_to_run,
+                help=words_help.RUN)  # fmt: skip
     with down:
-        _choose("Vertical axis", list(saved.names), Key.Y)
+        _choose("Vertical axis", list(saved.names), Key.Y, help=words_help.AXIS)
     with across:
-        _choose("Horizontal axis", list(saved.names), Key.X)
+        _choose("Horizontal axis", list(saved.names), Key.X, help=words_help.AXIS)
     with cut:
         live = job.live is not None
         ks = sorted({*K_CHOICES, s[Key.K]}) if live else [saved.k]
-        _choose("NDCG@", ks, Key.K, help="How many places at the top of a list count.", disabled=not live)
+        _choose("NDCG@", ks, Key.K, help=words_help.CUT, disabled=not live)
     with sure:
         s.setdefault(Key.BARS, find.DRAWN)
         _choose("95 % intervals", list(finding.BARS), Key.BARS, help=find.BARS_HELP, disabled=not live)
@@ -475,19 +491,20 @@ def _point_at_data(saved: Saved, job: Job) -> None:
         "Path of the data folder or file on this machine",
         value=st.session_state.get(Key.DATA, {}).get(label, ""),
         placeholder=str(saved.config["data"].get("path", "")),
+        help=words_help.DATA_PATH,
     )
     left, right, _ = st.columns([1, 1, 3])
-    if left.button("Open the data", type="primary") and path.strip():
+    if left.button("Open the data", type="primary", help=words_help.OPEN_DATA) and path.strip():
         st.session_state[Key.DATA] = {**st.session_state.get(Key.DATA, {}), label: path.strip()}
         store.forget_live(saved, path.strip(), chosen_device())
         st.rerun()
-    if right.button("Try again"):
+    if right.button("Try again", help=words_help.TRY_AGAIN):
         store.forget_live(saved, st.session_state.get(Key.DATA, {}).get(label), chosen_device())
         st.rerun()
 
 
 def _folder_box() -> None:
-    path = st.text_input("Run folder", placeholder="/path/to/run")
+    path = st.text_input("Run folder", placeholder="/path/to/run", help=words_help.RUN_FOLDER)
     if path.strip():
         st.session_state.pop(Key.URL, None)
         st.query_params.from_dict({"run": path.strip()})

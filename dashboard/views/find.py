@@ -29,6 +29,9 @@ TITLE = "Find it for me"
 MOST_LIMIT, LIMIT_STEP = 1000.0, 0.5  # percent of the base
 FIRST_LIMIT = 99.0
 SURE = 0.95  # the probability that a margin asks for
+FIND_HELP = (
+    "Searches attention and c on the validation lists, moves the sliders there, and tells of it on the test lists."
+)
 A_ROW = 4  # limits beside each other
 
 
@@ -112,12 +115,14 @@ def _question(saved: Saved, live: LiveRun) -> None:
         chosen(
             st.selectbox, "As much as possible of", "find.goal", asked.goal, lambda v: _keep(replace(asked, goal=v)),
             goals, format_func=words_find.goal_words,
+            help="What shall rise as far as the limits allow. All together: their mean change, in percent.",
         )  # fmt: skip
     with which:
         chosen(
             st.multiselect, "Keep at least", "find.which", [n for n, _ in asked.limits],
             lambda v: _keep(replace(asked, limits=_limits(asked, v))), list(saved.names),
             placeholder="nothing has to be kept",
+            help="Objectives that must not fall below a share of what the base gives; each gets a field for its share.",
         )  # fmt: skip
     with margin:
         chosen(
@@ -137,7 +142,7 @@ def _question(saved: Saved, live: LiveRun) -> None:
                 help=f"100 is what the base gives; {FIRST_LIMIT:g} lets one percent go, 102 asks for 2 % more.",
             )  # fmt: skip
     with cells[len(asked.limits)]:
-        pressed = st.button("Find", type="primary", key="find.go", width="stretch")
+        pressed = st.button("Find", type="primary", key="find.go", width="stretch", help=FIND_HELP)
     if pressed:
         _solve(saved, live, asked)
 
@@ -181,7 +186,9 @@ def _answer(saved: Saved, live: LiveRun, answered: Answered) -> None:
         rest = [words_find.limit_sentence(v) for v in found.verdicts]
         rest += [words_find.price(v, found.question.goal) for v in found.verdicts]
         st.html(_paragraphs(first, [*rest, words_find.advice(found), words_find.provenance(found)]))
-    if st.session_state[Key.CHOICE] != answered.choice and st.button("Go there again", key="find.again"):
+    if st.session_state[Key.CHOICE] != answered.choice and st.button(
+        "Go there again", key="find.again", help="Put the sliders back where this answer stands."
+    ):  # fmt: skip
         _go(answered)
 
 
@@ -204,9 +211,13 @@ def _targets(saved: Saved, live: LiveRun) -> None:
             target[name] = st.number_input(
                 f"{name}, NDCG@{k}", 0.0, 1.0, round(value, 3), 0.005, format="%.3f",
                 key=f"find.at.{saved.names.index(name)}.{k}.{saved.entry.label}.{s[Key.CHOICE].to_text()}",
+                help="The value you would like, 0 to 1, higher is better. It begins where the sliders stand.",
             )  # fmt: skip
     with across[2]:
-        if st.button("Go to the nearest", key="find.near", width="stretch"):
+        if st.button(
+            "Go to the nearest", key="find.near", width="stretch",
+            help="Moves attention and c to where the model comes nearest to these values.",
+        ):  # fmt: skip
             go_near(saved, live, {n: v for n, v in target.items() if v is not None})
     turn = finding.turn_at(live, x, y, s[Key.CHOICE].scale, k)
     with across[3]:
