@@ -10,7 +10,7 @@ CUT = (
     "order that the labels allow."
 )
 DATA_PATH = (
-    "A folder that `hyperdpo data convert` wrote, or a file it reads, with the lists that this run was trained and tested on. "
+    "A folder that `hyperdpo data convert` wrote, or a file it reads, with the lists of this run. "
     "It stays on this machine."
 )
 OPEN_DATA = "Read the data at this path and make the sliders live."
