@@ -6,12 +6,15 @@ first chart waits for nothing and no slider ever freezes.
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import sys
+import tempfile
 import threading
 import time
 import warnings
+import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -1197,17 +1200,21 @@ def mean_change(now: ParetoFront, then: ParetoFront, live: LiveRun) -> Interval 
 # A model to take away
 
 
-def onnx_model(saved: Saved, live: LiveRun, choice: Choice) -> Prepared[bytes]:
-    """One trade-off as an ONNX file, made by a thread: not yet begun the first time, the same one afterwards."""
-    key = ("onnx", str(saved.entry.path), saved.stamp, choice.to_text())
-    return _exports().get(key, lambda: Prepared(lambda say: _to_onnx(live, choice, say)))
+def onnx_model(saved: Saved, live: LiveRun, choice: Choice, name: str) -> Prepared[bytes]:
+    """A zip of one trade-off as `name`.onnx and its card, `name`.md, made by a thread that is begun once."""
+    key = ("onnx", str(saved.entry.path), saved.stamp, choice.to_text(), name)
+    return _exports().get(key, lambda: Prepared(lambda say: _to_onnx(live, choice, name, say)))
 
 
-def _to_onnx(live: LiveRun, choice: Choice, say: Callable[[str], None]) -> bytes:
-    from hyperdpo.rank.export import to_onnx
+def _to_onnx(live: LiveRun, choice: Choice, name: str, say: Callable[[str], None]) -> bytes:
+    from hyperdpo.rank.export import export_rank
 
     say("recording the model as a graph")
-    return to_onnx(live.run, choice.weights, scale=choice.scale)
+    out = io.BytesIO()
+    with tempfile.TemporaryDirectory(prefix="hyperdpo-") as room, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as z:
+        for file in export_rank(live.run, choice.weights, Path(room) / f"{name}.onnx", scale=choice.scale):
+            z.write(file, file.name)
+    return out.getvalue()
 
 
 @st.cache_resource(show_spinner=False)

@@ -18,7 +18,7 @@ from plotly.basedatatypes import BaseFigure
 
 from dashboard import export, store, ticker, words, words_help
 from dashboard.charts import Figure
-from dashboard.charts_paper import POINTS, SIZES, Paper
+from dashboard.charts_paper import POINTS, SCREEN, SIZES, Paper
 from dashboard.state import Key, quoted
 from dashboard.store import Prepared, RunEntry, Saved
 from hyperdpo.errors import HyperDPOError
@@ -152,8 +152,7 @@ def device_box(job: Prepared[Any]) -> None:
     if job.live is None:
         return
     live, found = job.live, store.devices()
-    where = "the CPU" if live.device == "cpu" else live.device
-    with st.popover(f"Computed on {where}", type="tertiary", help="Which processor works out the figures, and others."):
+    with st.popover(f"Computed on {'the CPU' if live.device == 'cpu' else live.device}", type="tertiary"):
         st.session_state["device.box"] = live.device if live.device in found else "cpu"
 
         def changed() -> None:
@@ -176,14 +175,15 @@ def device_box(job: Prepared[Any]) -> None:
 class Take:
     """What can be downloaded: tables and figures by their titles, made when asked for; `name` begins the file names.
 
-    `report` makes the decision on one page, as HTML; `model` draws what is there to take a model away.
+    `report` makes the decision on one page, as HTML, its chart on the paper that is chosen; `model` draws what is there
+    to take a model away.
     """
 
     name: str
     title: str
     tables: Mapping[str, Callable[[], list[dict[str, Any]]]]
     figures: Mapping[str, Callable[[], Figure]]
-    report: Callable[[], str] | None = None
+    report: Callable[[Paper], str] | None = None
     model: Callable[[], None] | None = None
 
 
@@ -222,26 +222,27 @@ def _inside(take: Take, key: str) -> None:
             help="PNG is a picture; SVG and PDF stay sharp at any size; HTML keeps what is shown under the mouse; "
             "Python is a script that draws the chart again, its data inside.",
         )  # fmt: skip
+        paper = _paper(key) if form is not None or st.session_state.get(f"{key}.report") is not None else SCREEN
         if form is not None:
-            _picture(take, which, form, _paper(key))
+            _picture(take, which, form, paper)
         if take.report is not None:
             form = st.segmented_control(
                 "The decision on one page", ["HTML", "PDF"], key=f"{key}.report", format_func=lambda f: f"Report, {f}",
                 help="What was chosen, what it gives and costs, what else there was, and which commands repeat it.",
             )  # fmt: skip
             if form is not None:
-                _report(take, form)
+                _report(take, form, paper)
         if take.model is not None:
             take.model()
 
 
-def _report(take: Take, kind: str) -> None:
+def _report(take: Take, kind: str, paper: Paper) -> None:
     if kind == "PDF" and not export.has_browser():
         st.info(export.NO_BROWSER)
         return
     assert take.report is not None
     with st.spinner("Writing the report ..."):
-        page = take.report()
+        page = take.report(paper)
         content = export.printed(page) if kind == "PDF" else page.encode()
     st.download_button(
         f"Save the report, {kind}", content, f"{take.name}-report.{kind.lower()}", export.MIME[kind], type="primary",

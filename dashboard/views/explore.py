@@ -27,6 +27,7 @@ from dashboard import (
     words,
     words_help,
 )
+from dashboard.charts_paper import SCREEN, Paper
 from dashboard.pairs import Pair, pair
 from dashboard.readings import Curve, Reading
 from dashboard.state import K_CHOICES, Choice, Key, Wanted, equal_choice, read_url, write_url
@@ -153,6 +154,7 @@ def _take_url(saved: Saved) -> None:
         return
     adopt(read_url(url, saved.main, saved.objectives), saved)
     find.take_bars(url)
+    find.take_asked(url, saved)
 
 
 def adopt(wanted: Wanted, saved: Saved) -> None:
@@ -173,7 +175,7 @@ def _url() -> dict[str, str]:
         s[Key.RUN], s[Key.CHOICE], pin=s.get(Key.PIN), x=s[Key.X], y=s[Key.Y], k=s[Key.K], query=s.get(Key.QUERY),
         pin_b=s.get(Key.PIN_B), only=s.get(Key.ONLY, "all"),
     )  # fmt: skip
-    return url | find.write_bars()
+    return url | find.write_bars() | find.write_asked(s[Key.RUN])
 
 
 def _nothing_here(notes: list[str]) -> None:
@@ -198,7 +200,7 @@ def _page(saved: Saved, job: Job, frame: Frame) -> None:
     with frame.toolbar:
         _toolbar(saved, job)
     with frame.find:
-        find.show(saved, job)
+        find.show(saved, job, _url)
     with frame.live.container(key="live"):
         _live(Scene(saved, job, frame.sidebar))
     with frame.data:
@@ -407,13 +409,16 @@ def _take(saved: Saved, job: Job) -> Take:
         saved.entry.label,
         {"The points": lambda: look_up(saved, job.live).rows()},
         {shown: lambda: look_up(saved, job.live).figure()},
-        lambda: _report(saved, job),
+        lambda paper: _report(saved, job, paper),
         lambda: _model(saved, job, name),
     )
 
 
-def _report(saved: Saved, job: Job) -> str:
-    """The decision on one page: the choice as it stands, its figures, what else there was, and where it comes from."""
+def _report(saved: Saved, job: Job, paper: Paper) -> str:
+    """The decision on one page: the choice as it stands, its figures, what else there was, and where it comes from.
+
+    The chart stands on it as `paper` says; at the screen's size it takes the room there is.
+    """
     drawing = look_up(saved, job.live)
     if drawing.reading is None:
         raise HyperDPOError("This run has no figures of its own to report.")
@@ -441,7 +446,8 @@ def _report(saved: Saved, job: Job) -> str:
                 f"hyperdpo evaluate {saved.entry.path} {scale} --k {drawing.k}",
                 f"hyperdpo export {saved.entry.path} --weights {listed} {scale} --format onnx --out model.onnx",
             ],
-            chart=export.picture(drawing.figure(), title, "SVG").decode() if export.has_browser() else "",
+            chart=export.picture(drawing.figure(), title, "SVG", paper).decode() if export.has_browser() else "",
+            inches=0.0 if paper.size == SCREEN.size else paper.target.inches[0],
         )
     )
 
@@ -459,11 +465,14 @@ def _model(saved: Saved, job: Job, name: str) -> None:
         language=None, wrap_lines=True,
     )  # fmt: skip
     at = f"{saved.entry.label} {choice.to_text()}"
-    if st.button("Make it here", width="stretch", help="Takes some seconds; the command above makes the same file."):
+    about = (
+        "Takes some seconds; the command above makes the same two files: the model, and a card that says how to use it."
+    )
+    if st.button("Make it here", width="stretch", help=about):
         st.session_state["away.model"] = at
     if st.session_state.get("away.model") == at:
-        made = store.onnx_model(saved, job.live, choice)
-        packed(made, "away.pack", "Save the ONNX model", f"{name}.onnx", "ONNX")
+        made = store.onnx_model(saved, job.live, choice, name)
+        packed(made, "away.pack", "Save the ONNX model and its card", f"{name}.zip", "ZIP")
 
 
 @st.fragment

@@ -12,9 +12,9 @@ import streamlit as st
 from dashboard import blocks, finding, panel, words, words_find
 from dashboard.finding import BARS
 from dashboard.readings import Reading
-from dashboard.state import Choice, Key, quoted
+from dashboard.state import Choice, Key, quoted, read_question, write_question
 from dashboard.store import Job, LiveRun, Saved
-from dashboard.views.common import add_note, chosen, friendly
+from dashboard.views.common import add_note, chosen, friendly, write_address
 
 if TYPE_CHECKING:
     from hyperdpo.finding import Question
@@ -70,16 +70,16 @@ class Answered:
     said: str = ""
 
 
-def show(saved: Saved, job: Job) -> None:
-    """The folded block; nothing is loaded or measured before it is opened."""
+def show(saved: Saved, job: Job, url: Callable[[], dict[str, str]]) -> None:
+    """The folded block; nothing is loaded or measured before it is opened. `url` is the address of the page's state."""
     box = st.expander(TITLE, key="find.box", on_change="rerun")
     if box.open:
         with box:
-            _inside(saved, job)
+            _inside(saved, job, url)
 
 
 @st.fragment
-def _inside(saved: Saved, job: Job) -> None:
+def _inside(saved: Saved, job: Job, url: Callable[[], dict[str, str]]) -> None:
     with friendly():
         live = job.live
         if live is None:
@@ -91,6 +91,8 @@ def _inside(saved: Saved, job: Job) -> None:
         if answered is not None and answered.run == saved.entry.label and answered.k == st.session_state[Key.K]:
             _answer(saved, live, answered)
         _targets(saved, live)
+        if st.session_state.get(Key.URL) not in (None, url()):
+            write_address(url(), Key.URL)
 
 
 def _asked(saved: Saved) -> Asked:
@@ -163,6 +165,7 @@ def _limits(asked: Asked, names: Sequence[str]) -> tuple[tuple[str, float], ...]
 
 def _solve(saved: Saved, live: LiveRun, asked: Asked) -> None:
     k = st.session_state[Key.K]
+    _keep(asked)
     with st.spinner("Searching the validation lists ..."):
         found = live.find(asked.question(), k)
     _go(Answered(saved.entry.label, k, finding.choice_of(found.answer.spot), found))
@@ -248,6 +251,27 @@ def go_near(saved: Saved, live: LiveRun, target: Mapping[str, float]) -> None:
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Trust: whose intervals are drawn, and whether two choices can be told apart
+
+
+def write_asked(run: str) -> dict[str, str]:
+    """The URL's parameters of the question asked of this run; nothing before there is one."""
+    kept = st.session_state.get(Key.ASKED)
+    if not isinstance(kept, Asked) or kept.run != run:
+        return {}
+    return write_question(kept.goal, kept.limits, margin=kept.margin)
+
+
+def take_asked(url: Mapping[str, str], saved: Saved) -> None:
+    """Adopt the question that a URL asks; without one it is as for the first time."""
+    from hyperdpo.finding import ALL
+
+    st.session_state.pop(Key.ASKED, None)
+    goals = [*saved.objectives, saved.main, *([ALL] if len(saved.objectives) > 1 else [])]
+    found, notes = read_question(url, goals, saved.names, MOST_LIMIT)
+    add_note(*notes)
+    if found is not None:
+        goal, limits, margin = found
+        _keep(Asked(saved.entry.label, goal, limits, margin))
 
 
 def bars() -> str:

@@ -11,7 +11,7 @@ import pytest
 VIEWS = Path(__file__).parents[2] / "dashboard"
 WIDGETS = {
     "button", "checkbox", "color_picker", "date_input", "download_button", "file_uploader", "feedback",
-    "form_submit_button", "link_button", "multiselect", "number_input", "pills", "popover", "radio",
+    "form_submit_button", "link_button", "multiselect", "number_input", "pills", "radio",
     "segmented_control", "select_slider", "selectbox", "slider", "text_area", "text_input", "toggle",
 }  # fmt: skip
 WRAPPERS = {"chosen", "_kept", "_choose"}  # draw a widget with the help they are given
