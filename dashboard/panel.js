@@ -97,7 +97,7 @@ class Panel {
   }
 
   build() {
-    const { names, colours, low, caution } = this.data;
+    const { names, called, colours, low, caution } = this.data;
     this.lowest = lowestStep(low);
     const rows = names.map((name, i) => {
       const id = `attention-${i}`;
@@ -115,7 +115,7 @@ class Panel {
       const dot = element("span", { className: "dot" });
       dot.style.background = colours[i];
       dot.setAttribute("aria-hidden", "true");
-      const label = element("label", { htmlFor: id, className: "name", title: name }, [dot, element("span", { textContent: name })]);
+      const label = element("label", { htmlFor: id, className: "name", title: called[i] }, [dot, element("span", { textContent: called[i] })]);
       const node = element("div", { className: "row" }, [element("div", { className: "line" }, [label, only, lock, value]), slider]);
       return { node, slider, only, lock, value };
     });

@@ -28,6 +28,7 @@ import streamlit as st
 
 from dashboard.readings import ChangedList, Curve, Entrant, Judged, MovedItem, Reading
 from dashboard.state import Choice, next_scales
+from dashboard.words import called
 from dashboard.words_changes import told_apart
 from hyperdpo.errors import HyperDPOError, RunError
 
@@ -127,6 +128,14 @@ class Saved:
     def names(self) -> tuple[str, ...]:
         """Main first, as in every NDCG array."""
         return (self.main, *self.objectives)
+
+    @property
+    def called(self) -> dict[str, str]:
+        """What people read for each of `names`, in that order: with the better direction where it is not more."""
+        task = self.config.get("task", {})
+        told = [task.get("main"), *(task.get("objectives") or ())]
+        less = {o.get("name") for o in told if isinstance(o, dict) and o.get("direction") == "min"}
+        return {name: called(name, less=name in less) for name in self.names}
 
     @property
     def own(self) -> ParetoFront | None:

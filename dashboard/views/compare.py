@@ -212,6 +212,11 @@ class Comparison:
         front = self.everyone[0].front
         return (front.main, *front.objectives)
 
+    @property
+    def called(self) -> dict[str, str]:
+        """What people read for each of `names`."""
+        return next((r.called for r in self.runs if r.names == self.names), {name: name for name in self.names})
+
     @cached_property
     def entrants(self) -> tuple[Entrant, ...]:
         """Those that are drawn."""
@@ -253,6 +258,7 @@ class Comparison:
             owned=(self.owned[0], self.methods) if self.owned and len(self.methods) > 1 else None,
             view=f"{shown.runs}|{shown.x}|{shown.y}",
         )  # fmt: skip
+        figure = charts.worded(figure, self.called)
         return self.pinned.on(figure, shown.x, shown.y) if self.pinned else figure
 
     @cached_property
@@ -382,7 +388,7 @@ def _tools(what: Comparison) -> _Surface | None:
     if shown.view == "plane":
         for place, label, name in ((first, "Vertical axis", "y"), (second, "Horizontal axis", "x")):
             with place:
-                _axis_box(label, name, getattr(shown, name), what.names)
+                _axis_box(label, name, getattr(shown, name), what.called)
     elif shown.view == "triangle":
         with first:
             names = {e.key: e.front.name for e in what.everyone if e.front.weights.shape[1]}
@@ -394,16 +400,17 @@ def _tools(what: Comparison) -> _Surface | None:
             chosen(
                 st.selectbox, "Figure", "compare.metric", shown.metric, lambda v: _change(metric=v), list(what.names),
                 help="Which objective's NDCG (0 to 1, higher is better) colours the triangle.",
+                format_func=what.called.__getitem__,
             )  # fmt: skip
     with away:
         downloads(_take(what, surface), "compare.away")
     return surface
 
 
-def _axis_box(label: str, name: str, value: str, names: Sequence[str]) -> None:
+def _axis_box(label: str, name: str, value: str, called: dict[str, str]) -> None:
     chosen(
-        st.selectbox, label, f"compare.{name}", value, lambda v: _change(**{name: v}), list(names),
-        help=words_help.AXIS,
+        st.selectbox, label, f"compare.{name}", value, lambda v: _change(**{name: v}), list(called),
+        format_func=called.__getitem__, help=words_help.AXIS,
     )  # fmt: skip
 
 

@@ -225,13 +225,16 @@ def _live(scene: Scene) -> None:
         above = ""
         if drawing.reading is not None:
             above = blocks.opening(words.opening(drawing.reading, saved.config["data"]["name"], drawing.x, drawing.y))
-            above += blocks.figures_strip(drawing.reading, saved.names, drawing.against_a, drawing.pair.short)
+            above += blocks.figures_strip(
+                drawing.reading, list(saved.called.values()), drawing.against_a, drawing.pair.short
+            )
         aim.show(moving, figure["layout"]["margin"], saved.names, live)
         st.html(above + blocks.legend(charts.legend(figure)))
         with st.container(key="chart"):
             st.plotly_chart(Ready(still), config=PLOT_CONFIG, alt=charts.describe(figure))
         with scene.sidebar:
-            panel.show(saved.objectives, lambda: urlencode(_url()), scene.job.begin if live is None else None)
+            begin = scene.job.begin if live is None else None
+            panel.show(saved.objectives, lambda: urlencode(_url()), begin, called=saved.called)
         st.html("".join(_below(drawing)))
         if live is not None:
             changes.section(live, _url)
@@ -246,7 +249,9 @@ def _below(drawing: Drawing) -> Iterator[str]:
     yield blocks.fronts_table(drawing.curves, drawing.reading, drawing.scale, drawing.k)
     if drawing.reading is not None:
         said = blocks.skipped_words(drawing.reading, names, store.SPLIT)
-        yield blocks.figures_table(drawing.reading, names, drawing.against_a, said, drawing.pair.title)
+        yield blocks.figures_table(
+            drawing.reading, names, drawing.against_a, said, drawing.pair.title, drawing.saved.called
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -282,7 +287,8 @@ class Drawing:
             self.curves, self.reading, self.x, self.y, self.ranges, k=self.k, pinned=self.pinned, edge=self.edge,
             pinned_b=self.pinned_b, names=self.saved.names, view=f"{self.saved.entry.label}|{self.x}|{self.y}|{self.k}",
         )  # fmt: skip
-        return charts_find.decorated(figure, self.extra, self.saved.names, self.x, self.y)
+        figure = charts_find.decorated(figure, self.extra, self.saved.names, self.x, self.y)
+        return charts.worded(figure, self.saved.called)
 
     def price(self) -> str:
         """The trade-off in words, from the front in the plane shown."""
@@ -354,16 +360,16 @@ def _against(
 
 
 def _toolbar(saved: Saved, job: Job) -> None:
-    s = st.session_state
+    s, called = st.session_state, saved.called.__getitem__
     run, down, across, cut, sure, away = st.columns([2.2, 1.6, 1.6, 0.9, 1.2, 1.1], vertical_alignment="bottom")
     with run:
         labels = list(dict.fromkeys([saved.entry.label, *(e.label for e in store.list_runs())]))
         _choose("Run", sorted(labels, key=lambda v: (v != store.SHIPPED, v)), Key.RUN, _go_to_run,
                 help=words_help.RUN)  # fmt: skip
     with down:
-        _choose("Vertical axis", list(saved.names), Key.Y, help=words_help.AXIS)
+        _choose("Vertical axis", list(saved.names), Key.Y, help=words_help.AXIS, format_func=called)
     with across:
-        _choose("Horizontal axis", list(saved.names), Key.X, help=words_help.AXIS)
+        _choose("Horizontal axis", list(saved.names), Key.X, help=words_help.AXIS, format_func=called)
     with cut:
         live = job.live is not None
         ks = sorted({*K_CHOICES, s[Key.K]}) if live else [saved.k]
@@ -430,7 +436,7 @@ def _report(saved: Saved, job: Job, paper: Paper) -> str:
     return report.html(
         report.Decision(
             run=saved.entry.label,
-            names=saved.names,
+            names=tuple(saved.called.values()),
             reading=reading,
             curves=drawing.curves,
             price=drawing.price(),

@@ -116,14 +116,14 @@ def _question(saved: Saved, live: LiveRun) -> None:
     with goal:
         chosen(
             st.selectbox, "As much as possible of", "find.goal", asked.goal, lambda v: _keep(replace(asked, goal=v)),
-            goals, format_func=words_find.goal_words,
+            goals, format_func=lambda g: saved.called.get(g, words_find.goal_words(g)),
             help="What shall rise as far as the limits allow. All together: their mean change, in percent.",
         )  # fmt: skip
     with which:
         chosen(
             st.multiselect, "Keep at least", "find.which", [n for n, _ in asked.limits],
             lambda v: _keep(replace(asked, limits=_limits(asked, v))), list(saved.names),
-            placeholder="nothing has to be kept",
+            format_func=saved.called.__getitem__, placeholder="nothing has to be kept",
             help="Objectives that must not fall below a share of what the base gives; each gets a field for its share.",
         )  # fmt: skip
     with margin:
@@ -139,7 +139,7 @@ def _question(saved: Saved, live: LiveRun) -> None:
     for cell, (name, percent) in zip(cells, asked.limits, strict=False):
         with cell:
             chosen(
-                st.number_input, f"{name}, % of base", f"find.limit.{saved.names.index(name)}", percent,
+                st.number_input, f"{saved.called[name]}, % of base", f"find.limit.{saved.names.index(name)}", percent,
                 _setter(asked, name), 0.0, MOST_LIMIT, step=LIMIT_STEP, format="%.1f",
                 help=f"100 is what the base gives; {FIRST_LIMIT:g} lets one percent go, 102 asks for 2 % more.",
             )  # fmt: skip
@@ -212,7 +212,7 @@ def _targets(saved: Saved, live: LiveRun) -> None:
         value = float(now[saved.names.index(name)])
         with column:
             target[name] = st.number_input(
-                f"{name}, NDCG@{k}", 0.0, 1.0, round(value, 3), 0.005, format="%.3f",
+                f"{saved.called[name]}, NDCG@{k}", 0.0, 1.0, round(value, 3), 0.005, format="%.3f",
                 key=f"find.at.{saved.names.index(name)}.{k}.{saved.entry.label}.{s[Key.CHOICE].to_text()}",
                 help="The value you would like, 0 to 1, higher is better. It begins where the sliders stand.",
             )  # fmt: skip

@@ -106,7 +106,7 @@ def _slider(name: str, ends: tuple[float, float], picked: Sequence[Range], chang
         whole = tuple(value) == ends
         _keep([] if whole else [Range(name, *(round(v, 4) for v in value))], change, drop=name)
 
-    label = f"attention on {name.removeprefix(picking.WEIGHT)}" if name.startswith(picking.WEIGHT) else name
+    label = f"attention on {name.removeprefix(picking.WEIGHT)}" if name.startswith(picking.WEIGHT) else f"{name}, NDCG"
     step = (high - low) / 100 if name.startswith(picking.WEIGHT) else 0.001
     about = "attention as a share, 0 to 1" if name.startswith(picking.WEIGHT) else "NDCG, higher is better"
     chosen(

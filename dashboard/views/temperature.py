@@ -178,6 +178,7 @@ class Heat:
             self.family, self.front, self.base, self.saved.names, x, y, self.ranges, own=self.own[0],
             view=f"{self.saved.entry.label}|{x}|{y}|{self.k}",
         )  # fmt: skip
+        figure = charts.worded(figure, self.saved.called)
         return self.pinned.on(figure, x, y) if self.pinned else figure
 
     @cached_property
@@ -278,7 +279,7 @@ def _tools(saved: Saved, heat: Heat | None) -> None:
         chosen(st.selectbox, "Run", "heat.run", saved.entry.label, _go_to_run, labels, help=words_help.RUN)
     for place, label, key in ((down, "Vertical axis", Key.Y), (across, "Horizontal axis", Key.X)):
         with place:
-            _kept(label, key, list(saved.names), help=words_help.AXIS)
+            _kept(label, key, list(saved.names), help=words_help.AXIS, format_func=saved.called.__getitem__)
     with cut:
         ks = sorted({*K_CHOICES, s[Key.K]}) if heat else [saved.k]
         _kept("NDCG@", Key.K, ks, disabled=heat is None, help=words_help.CUT)
@@ -312,9 +313,10 @@ def _advanced(heat: Heat, saved: Saved) -> None:
         for i, name in enumerate(saved.objectives):
             with columns[i % len(columns)]:
                 value = own[i] if own else 1.0
+                said = plain_markdown(saved.called[name])
                 chosen(
-                    st.select_slider, plain_markdown(name), f"heat.own.{i}", value, partial(_set_own, saved, i),
-                    stops(value), format_func=lambda v: f"{v:g}",
+                    st.select_slider, said, f"heat.own.{i}", value, partial(_set_own, saved, i), stops(value),
+                    format_func=lambda v: f"{v:g}",
                     help="Left: this objective may pull the ranking further from the base. Right: less. Only the "
                     "ratios between objectives change the shape of the front; c moves all of them together.",
                 )  # fmt: skip
