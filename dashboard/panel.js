@@ -102,7 +102,7 @@ class Panel {
     const rows = names.map((name, i) => {
       const id = `attention-${i}`;
       const slider = element("input", { type: "range", id, min: "0", max: "100", step: "1", className: "slider" });
-      slider.title = `Percent of attention for ${name}: more of it ranks ${name} higher, at the cost of the others`;
+      slider.title = `Percent of attention for ${called[i]}: more of it ranks by it more, at the cost of the others`;
       tens(slider, () => this.move(i, Number(slider.value)));
       const only = element("button", { type: "button", className: "small", textContent: "only", title: `Only ${name}` });
       only.setAttribute("aria-label", `Only ${name}`);
@@ -115,7 +115,7 @@ class Panel {
       const dot = element("span", { className: "dot" });
       dot.style.background = colours[i];
       dot.setAttribute("aria-hidden", "true");
-      const label = element("label", { htmlFor: id, className: "name", title: called[i] }, [dot, element("span", { textContent: called[i] })]);
+      const label = element("label", { htmlFor: id, className: "name", title: called[i] }, [dot, element("span", { textContent: name })]);
       const node = element("div", { className: "row" }, [element("div", { className: "line" }, [label, only, lock, value]), slider]);
       return { node, slider, only, lock, value };
     });

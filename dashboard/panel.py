@@ -132,7 +132,7 @@ def show(
     """Draw the panel where the caller stands; moves land in the session before the script goes on.
 
     `url` gives the query string that says the present state; `painted` is called once a chart is on the screen;
-    `called` says what people read for an objective's name.
+    `called` has more words for an objective's name, for who rests the pointer on it.
     """
     state = current(seat)
     result = _component()(
