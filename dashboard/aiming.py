@@ -41,8 +41,11 @@ def read_aim(message: Any, x: str, y: str) -> tuple[float, float] | None:
     return float(values[0]), float(values[1])  # type: ignore[arg-type]
 
 
-def nearest_to(live: LiveRun, sketch: preview.Sketch, wanted: Mapping[str, float], now: Choice, k: int) -> Choice:
+def nearest_mix(live: LiveRun, sketch: preview.Sketch, wanted: Mapping[str, float], now: Choice, k: int) -> Choice:
     """The choice at the sliders' own c whose figures lie nearest to `wanted`, two objectives' NDCG@k by name.
+
+    It is the nearest in the picture, by the test lists that the picture shows: a click points at it, and c must not
+    move the curves away from under the mouse. `finding.nearest_to` chooses by the validation lists, over every c.
 
     Candidates come from the sketch over all mixes; the best of them are measured, and the measured one that lies
     nearest is taken, the sliders' own among them. Distances are shares of each axis' range.
@@ -61,12 +64,13 @@ def nearest_to(live: LiveRun, sketch: preview.Sketch, wanted: Mapping[str, float
 
 
 def aimed_words(target: Target, found: tuple[float, float]) -> str:
-    """What was asked for and how near the sliders come, in a sentence."""
+    """What was asked for, how near the sliders come, and which lists chose."""
     parts = [
         f"{name} {there:.3f} for the {asked:.3f} asked"
         for name, there, asked in zip((target.x, target.y), found, target.at, strict=True)
     ]
     return (
         f"The ring is where you clicked. The sliders stand at the nearest mix at c = {target.choice.scale:g}: "
-        f"{' and '.join(parts)}."
+        f"{' and '.join(parts)}. Chosen by these test lists themselves, as the chart shows them; “Go to the nearest” "
+        "in Find it for me chooses by the validation lists, over every c."
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 from dashboard import charts, words
@@ -82,8 +82,10 @@ def figures_table(
     against_a: Sequence[words.Change] | None,
     skipped: str,
     pair: str = "now against A",
+    called: Mapping[str, str] | None = None,
 ) -> str:
-    """Every figure of the live point, one row an objective; `pair` names the two choices of `against_a`."""
+    """Every figure of the live point, one row an objective; `pair` names the two choices of `against_a`, and `called`
+    says what people read for a name."""
     found = words.changes(reading)
     head = [
         "objective",
@@ -120,7 +122,7 @@ def figures_table(
         ]
         if against_a is not None:
             cells.append(_with_interval(against_a[place]))
-        label = f"{_dot(place)}{escape(name)}{' (main)' if place == 0 else ''}"
+        label = f"{_dot(place)}{escape((called or {}).get(name, name))}{' (main)' if place == 0 else ''}"
         rows.append(row(f'<th scope="row">{label}</th>', cells, labels, data=f' data-objective="{escape(name)}"'))
     note = f'<p class="hx-small">Cross-entropy: lower is better. {escape(skipped)}</p>'
     return table(head, rows, "Every figure of the live point", left=(0,)) + note

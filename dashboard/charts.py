@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -470,6 +470,21 @@ def plane_layout(names: Sequence[str], i: int, j: int, ranges: np.ndarray, k: in
         "modebar": {"bgcolor": CLEAR, "color": NEUTRAL, "activecolor": LOOKS["hyperdpo"].colour},
         "showlegend": False,
     }  # fmt: skip
+
+
+def worded(figure: Figure, called: Mapping[str, str]) -> Figure:
+    """The chart with its axes' objectives as people say them; the names in its traces stay as they are."""
+    layout = dict(figure["layout"])
+    for which in ("xaxis", "yaxis"):
+        title = layout.get(which, {}).get("title", {})
+        for name, words in called.items():
+            text, raw = title.get("text", ""), f"{safe(name)}, NDCG"
+            if words != name and text.startswith(raw):
+                layout[which] = {
+                    **layout[which],
+                    "title": {**title, "text": f"{safe(words, 48)}, NDCG{text[len(raw) :]}"},
+                }
+    return {**figure, "layout": layout}
 
 
 def frame() -> dict[str, Any]:

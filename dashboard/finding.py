@@ -48,8 +48,8 @@ def nearest_to(live: LiveRun, target: Mapping[str, float], k: int | None = None)
     """The choice that comes nearest to NDCG@k values of some objectives (main allowed), as the chart shows them.
 
     It is sought over the continuous (w, c) on the validation split, to which the target is moved in proportion to the
-    base's values. `k` is the run's by default. Raises ConfigError for unknown names, an empty target and values that
-    are not numbers, DataError where the data has no validation lists.
+    base's values; what a click finds is `aiming.nearest_mix`. `k` is the run's by default. Raises ConfigError for
+    unknown names, an empty target and values that are not numbers, DataError where the data has no validation lists.
     """
     return choice_of(live.nearest(target, live.saved.k if k is None else k))
 

@@ -97,11 +97,12 @@ class Panel {
   }
 
   build() {
-    const { names, colours, low, caution } = this.data;
+    const { names, called, colours, low, caution } = this.data;
     this.lowest = lowestStep(low);
     const rows = names.map((name, i) => {
       const id = `attention-${i}`;
       const slider = element("input", { type: "range", id, min: "0", max: "100", step: "1", className: "slider" });
+      slider.title = `Percent of attention for ${called[i]}: more of it ranks by it more, at the cost of the others`;
       tens(slider, () => this.move(i, Number(slider.value)));
       const only = element("button", { type: "button", className: "small", textContent: "only", title: `Only ${name}` });
       only.setAttribute("aria-label", `Only ${name}`);
@@ -114,7 +115,7 @@ class Panel {
       const dot = element("span", { className: "dot" });
       dot.style.background = colours[i];
       dot.setAttribute("aria-hidden", "true");
-      const label = element("label", { htmlFor: id, className: "name", title: name }, [dot, element("span", { textContent: name })]);
+      const label = element("label", { htmlFor: id, className: "name", title: called[i] }, [dot, element("span", { textContent: name })]);
       const node = element("div", { className: "row" }, [element("div", { className: "line" }, [label, only, lock, value]), slider]);
       return { node, slider, only, lock, value };
     });
@@ -122,6 +123,7 @@ class Panel {
       type: "range", id: "scale", className: "slider", min: String(this.lowest), max: String(STEPS), step: "1",
     });
     scale.setAttribute("aria-label", "How far from the base: c, from bolder to closer");
+    scale.title = "c = 1 is as trained; below it is bolder, above it closer to the base";
     tens(scale, () => this.rescale(Number(scale.value)));
     const scaleValue = element("output", { className: "value" });
     const button = (text, title, act) => {

@@ -127,16 +127,19 @@ def show(
     url: Callable[[], str],
     painted: Callable[[], object] | None = None,
     seat: Seat = RANKING,
+    called: Mapping[str, str] | None = None,
 ) -> None:
     """Draw the panel where the caller stands; moves land in the session before the script goes on.
 
-    `url` gives the query string that says the present state; `painted` is called once a chart is on the screen.
+    `url` gives the query string that says the present state; `painted` is called once a chart is on the screen;
+    `called` has more words for an objective's name, for who rests the pointer on it.
     """
     state = current(seat)
     result = _component()(
         key=seat.key(Key.PANEL),
         data={
             "names": list(objectives),
+            "called": [(called or {}).get(name, name) for name in objectives],
             "colours": [objective_colour(i) for i in range(len(objectives))],
             "percent": list(state.choice.percent),
             "locked": [i in state.locked for i in range(len(objectives))],

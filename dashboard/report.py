@@ -41,6 +41,7 @@ class Decision:
         pinned: the figures of A, where one is pinned.
         provenance: (what, value) pairs. commands: what prints the same figures and writes the same model.
         chart: SVG of the chart, or empty where no browser draws one.
+        inches: its width on the page; 0 is as wide as there is room for, and not too high for one page.
     """
 
     run: str
@@ -53,6 +54,7 @@ class Decision:
     provenance: Sequence[tuple[str, str]]
     commands: Sequence[str]
     chart: str = ""
+    inches: float = 0.0
 
 
 def html(decision: Decision) -> str:
@@ -61,6 +63,9 @@ def html(decision: Decision) -> str:
     attention = attention_words(reading.weights, decision.names[1:])
     title = f"{decision.run}: {attention}, c = {reading.choice.scale:g}"
     chart = decision.chart[decision.chart.find("<svg") :] if "<svg" in decision.chart else ""
+    if decision.inches:
+        style = f'style="width: {decision.inches:g}in; max-width: 100%; max-height: none"'
+        chart = chart.replace("<svg ", f"<svg {style} ", 1)
     told = "".join(f"<tr><th scope=row>{escape(a)}</th><td>{escape(b)}</td></tr>" for a, b in decision.provenance)
     note = f"<p>{escape(reading.note)}</p>" if reading.note else ""
     return f"""<!doctype html>

@@ -59,6 +59,7 @@ class Key(StrEnum):
     BROUGHT = "hx.brought"  # Brought: the data a person brought, and what shall be done with it
     BROUGHT_URL = "hx.broughturl"  # the address of the view for it as last read or written
     LISTED_URL = "hx.listed"  # the home page's parameters as last read or written
+    TOUR = "hx.tour"  # whether Explore was first opened without anything in the address
 
 
 @dataclass(frozen=True)
@@ -178,6 +179,42 @@ def read_pins(parameters: Mapping[str, str], m: int, notes: list[str]) -> tuple[
 def write_pins(pin: Choice | None, pin_b: Choice | None) -> dict[str, str]:
     """The URL's parameters of A and B; the inverse of `read_pins`."""
     return {key: choice.to_text() for key, choice in (("a", pin), ("b", pin_b)) if choice is not None}
+
+
+Limits = tuple[tuple[str, float], ...]  # names, and the percent of the base each shall keep
+
+
+def read_question(
+    parameters: Mapping[str, str], goals: Sequence[str], names: Sequence[str], most: float
+) -> tuple[tuple[str, Limits, bool] | None, list[str]]:
+    """Goal, limits and whether they have a margin, as `goal=clicks&keep=relevance:99,margin:95&sure=1` asks; None where
+    nothing is asked; and a sentence for whatever is foreign."""
+    goal, notes = parameters.get("goal"), []
+    if goal is None:
+        return None, []
+    if goal not in goals:
+        return None, [f"The link's goal={quoted(goal)} is nothing this run can look for; it has {', '.join(goals)}."]
+    limits: dict[str, float] = {}
+    for text in filter(None, parameters.get("keep", "").split(",")):
+        name, _, share = text.rpartition(":")
+        try:
+            percent = float(share)
+        except ValueError:
+            percent = math.nan
+        if name in names and 0 <= percent <= most:
+            limits[name] = percent
+        else:
+            notes.append(f"The link's keep={quoted(text)} is not NAME:PERCENT of this run; that limit was left out.")
+    sure = parameters.get("sure", "0")
+    if sure not in ("0", "1"):
+        notes.append(f"The link's sure={quoted(sure)} is neither 0 nor 1; no margin is asked for.")
+    return (goal, tuple(limits.items()), sure == "1"), notes
+
+
+def write_question(goal: str, limits: Limits, *, margin: bool) -> dict[str, str]:
+    """The URL's parameters of a question; the inverse of `read_question`."""
+    out = {"goal": goal, "keep": ",".join(f"{name}:{percent:g}" for name, percent in limits)}
+    return {k: v for k, v in out.items() if v} | ({"sure": "1"} if margin else {})
 
 
 def quoted(text: str) -> str:

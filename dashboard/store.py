@@ -6,12 +6,15 @@ first chart waits for nothing and no slider ever freezes.
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import sys
+import tempfile
 import threading
 import time
 import warnings
+import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -25,6 +28,7 @@ import streamlit as st
 
 from dashboard.readings import ChangedList, Curve, Entrant, Judged, MovedItem, Reading
 from dashboard.state import Choice, next_scales
+from dashboard.words import called
 from dashboard.words_changes import told_apart
 from hyperdpo.errors import HyperDPOError, RunError
 
@@ -124,6 +128,14 @@ class Saved:
     def names(self) -> tuple[str, ...]:
         """Main first, as in every NDCG array."""
         return (self.main, *self.objectives)
+
+    @property
+    def called(self) -> dict[str, str]:
+        """What people read for each of `names`, in that order: with the better direction where it is not more."""
+        task = self.config.get("task", {})
+        told = [task.get("main"), *(task.get("objectives") or ())]
+        less = {o.get("name") for o in told if isinstance(o, dict) and o.get("direction") == "min"}
+        return {name: called(name, less=name in less) for name in self.names}
 
     @property
     def own(self) -> ParetoFront | None:
@@ -1197,17 +1209,21 @@ def mean_change(now: ParetoFront, then: ParetoFront, live: LiveRun) -> Interval 
 # A model to take away
 
 
-def onnx_model(saved: Saved, live: LiveRun, choice: Choice) -> Prepared[bytes]:
-    """One trade-off as an ONNX file, made by a thread: not yet begun the first time, the same one afterwards."""
-    key = ("onnx", str(saved.entry.path), saved.stamp, choice.to_text())
-    return _exports().get(key, lambda: Prepared(lambda say: _to_onnx(live, choice, say)))
+def onnx_model(saved: Saved, live: LiveRun, choice: Choice, name: str) -> Prepared[bytes]:
+    """A zip of one trade-off as `name`.onnx and its card, `name`.md, made by a thread that is begun once."""
+    key = ("onnx", str(saved.entry.path), saved.stamp, choice.to_text(), name)
+    return _exports().get(key, lambda: Prepared(lambda say: _to_onnx(live, choice, name, say)))
 
 
-def _to_onnx(live: LiveRun, choice: Choice, say: Callable[[str], None]) -> bytes:
-    from hyperdpo.rank.export import to_onnx
+def _to_onnx(live: LiveRun, choice: Choice, name: str, say: Callable[[str], None]) -> bytes:
+    from hyperdpo.rank.export import export_rank
 
     say("recording the model as a graph")
-    return to_onnx(live.run, choice.weights, scale=choice.scale)
+    out = io.BytesIO()
+    with tempfile.TemporaryDirectory(prefix="hyperdpo-") as room, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as z:
+        for file in export_rank(live.run, choice.weights, Path(room) / f"{name}.onnx", scale=choice.scale):
+            z.write(file, file.name)
+    return out.getvalue()
 
 
 @st.cache_resource(show_spinner=False)

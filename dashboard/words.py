@@ -36,6 +36,11 @@ class Change:
     up: bool
 
 
+def called(name: str, *, less: bool = False) -> str:
+    """An objective's name as people say it: `review_score` is review score; and where `less` is better, that it is."""
+    return name.replace("_", " ").strip() + (" (less is better)" if less else "")
+
+
 def signed(value: float, digits: int = 1) -> str:
     """`+3.1`, `−0.4`, with a real minus sign."""
     text = f"{value:+.{digits}f}"

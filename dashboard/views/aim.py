@@ -50,6 +50,6 @@ def _aimed(live: LiveRun, message: Any) -> None:
         sketch = store.sketch(live, k, wait=True) if at is not None else None
         if at is None or sketch is None or sketch.plain(live.saved.names.index(x), live.saved.names.index(y)) is None:
             return
-        choice = aiming.nearest_to(live, sketch, {x: at[0], y: at[1]}, now, k)
+        choice = aiming.nearest_mix(live, sketch, {x: at[0], y: at[1]}, now, k)
         panel.set_choice(choice, s.get(Key.PIN), pin_b=s.get(Key.PIN_B))
         s[Key.TARGET] = aiming.Target(x, y, k, at, choice)

@@ -16,14 +16,18 @@ import numpy as np
 import streamlit as st
 from plotly.basedatatypes import BaseFigure
 
-from dashboard import export, store, ticker, words
+from dashboard import export, store, ticker, words, words_help
 from dashboard.charts import Figure
-from dashboard.charts_paper import POINTS, SIZES, Paper
+from dashboard.charts_paper import POINTS, SCREEN, SIZES, Paper
 from dashboard.state import Key, quoted
 from dashboard.store import Prepared, RunEntry, Saved
 from hyperdpo.errors import HyperDPOError
 
 PACK_MS = 500
+TABLE_HELP = {
+    "CSV": "One row a point, for a spreadsheet: attention, c and every figure.",
+    "JSON": "The same rows for a program: attention, c and every figure.",
+}
 PLOT_CONFIG = {
     "displaylogo": False,
     "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
@@ -125,7 +129,10 @@ def show_notes(place: Any) -> None:
         return
     with place:
         st.info(plain_markdown("  \n".join(notes)))
-        st.button("Dismiss", type="tertiary", on_click=lambda: st.session_state.pop(Key.NOTES, None))
+        st.button(
+            "Dismiss", type="tertiary", help=words_help.DISMISS,
+            on_click=lambda: st.session_state.pop(Key.NOTES, None),
+        )  # fmt: skip
 
 
 def write_address(wanted: dict[str, str], url_in: Key) -> None:
@@ -152,8 +159,9 @@ def device_box(job: Prepared[Any]) -> None:
             st.session_state[Key.DEVICE] = st.session_state["device.box"]
 
         st.selectbox(
-            "Device", list(found), key="device.box", format_func=lambda d: f"{d}: {found[d]}", on_change=changed
-        )
+            "Device", list(found), key="device.box", format_func=lambda d: f"{d}: {found[d]}", on_change=changed,
+            help="The figures are the same on each; a GPU gives those of large data sooner.",
+        )  # fmt: skip
         free = store.cuda_line(live.device)
         if free:
             st.caption(free)
@@ -167,20 +175,24 @@ def device_box(job: Prepared[Any]) -> None:
 class Take:
     """What can be downloaded: tables and figures by their titles, made when asked for; `name` begins the file names.
 
-    `report` makes the decision on one page, as HTML; `model` draws what is there to take a model away.
+    `report` makes the decision on one page, as HTML, its chart on the paper that is chosen; `model` draws what is there
+    to take a model away.
     """
 
     name: str
     title: str
     tables: Mapping[str, Callable[[], list[dict[str, Any]]]]
     figures: Mapping[str, Callable[[], Figure]]
-    report: Callable[[], str] | None = None
+    report: Callable[[Paper], str] | None = None
     model: Callable[[], None] | None = None
 
 
 def downloads(take: Take, key: str) -> None:
     """A popover with everything that can be taken away; nothing is made before it is open."""
-    with st.popover("Download", width="stretch", on_change="rerun", key=key) as box:
+    about = "The points as a table, and the chart as a picture or a page, at the size you need."
+    if take.report is not None:
+        about = "The points, the chart at the size you need, a one-page report, and this choice as a model."
+    with st.popover("Download", width="stretch", on_change="rerun", key=key, help=about) as box:
         if box.open:
             _inside(take, key)
 
@@ -197,40 +209,44 @@ def _inside(take: Take, key: str) -> None:
                 file = f"{take.name}-{_slug(title)}.{kind.lower()}"
                 column.download_button(
                     f"{title}, {kind}", content, file, export.MIME[kind], width="stretch", on_click="ignore",
-                    key=f"{key}.{title}.{kind}",
+                    key=f"{key}.{title}.{kind}", help=TABLE_HELP[kind],
                 )  # fmt: skip
-        st.caption("The chart as it stands")
         which: str = next(iter(take.figures))
         if len(take.figures) > 1:
-            picked = st.selectbox("Chart", list(take.figures), key=f"{key}.which", label_visibility="collapsed")
+            picked = st.selectbox(
+                "Chart", list(take.figures), key=f"{key}.which", help="Which of this page's charts is taken away."
+            )
             which = picked or which
         form = st.segmented_control(
-            "Format", ["PNG", "SVG", "PDF", "HTML", "Python"], key=f"{key}.kind", label_visibility="collapsed",
-            help="Python is a script that draws the chart again, its data inside.",
+            "The chart as it stands", ["PNG", "SVG", "PDF", "HTML", "Python"], key=f"{key}.kind",
+            help="PNG is a picture; SVG and PDF stay sharp at any size; HTML keeps what is shown under the mouse; "
+            "Python is a script that draws the chart again, its data inside.",
         )  # fmt: skip
+        paper = _paper(key) if form is not None or st.session_state.get(f"{key}.report") is not None else SCREEN
         if form is not None:
-            _picture(take, which, form, _paper(key))
+            _picture(take, which, form, paper)
         if take.report is not None:
-            st.caption("The decision on one page")
-            form = st.segmented_control("Report", ["HTML", "PDF"], key=f"{key}.report", label_visibility="collapsed",
-                                        format_func=lambda f: f"Report, {f}")  # fmt: skip
+            form = st.segmented_control(
+                "The decision on one page", ["HTML", "PDF"], key=f"{key}.report", format_func=lambda f: f"Report, {f}",
+                help="What was chosen, what it gives and costs, what else there was, and which commands repeat it.",
+            )  # fmt: skip
             if form is not None:
-                _report(take, form)
+                _report(take, form, paper)
         if take.model is not None:
             take.model()
 
 
-def _report(take: Take, kind: str) -> None:
+def _report(take: Take, kind: str, paper: Paper) -> None:
     if kind == "PDF" and not export.has_browser():
         st.info(export.NO_BROWSER)
         return
     assert take.report is not None
     with st.spinner("Writing the report ..."):
-        page = take.report()
+        page = take.report(paper)
         content = export.printed(page) if kind == "PDF" else page.encode()
     st.download_button(
         f"Save the report, {kind}", content, f"{take.name}-report.{kind.lower()}", export.MIME[kind], type="primary",
-        width="stretch", on_click="ignore",
+        width="stretch", on_click="ignore", help="Saves the page as it was made for the sliders' present position.",
     )  # fmt: skip
 
 
@@ -243,10 +259,12 @@ def _paper(key: str) -> Paper:
     least, most = POINTS
     points = st.number_input(
         "Type, in points", least, most, float(SIZES[size].points), 0.5, key=f"{key}.points.{size}", format="%g",
-        help="Size of the words on the chart.",
+        help="Height of the words on the chart, in points (72 to an inch): 8 is usual in a paper, 18 on a slide.",
     )  # fmt: skip
     left, right = st.columns(2)
-    legend = left.checkbox("Legend", value=True, key=f"{key}.legend")
+    legend = left.checkbox(
+        "Legend", value=True, key=f"{key}.legend", help="Whether the chart says which line is whose."
+    )
     grey = right.checkbox(
         "Greys only", key=f"{key}.grey", help="For print without colour: markers and dashes tell the methods apart."
     )
@@ -267,8 +285,9 @@ def _picture(take: Take, which: str, kind: str, paper: Paper) -> None:
         else:
             content = export.picture(figure, title, kind, paper)
     st.download_button(
-        f"Save {kind}", content, file, export.MIME[kind], type="primary", width="stretch", on_click="ignore"
-    )
+        f"Save {kind}", content, file, export.MIME[kind], type="primary", width="stretch", on_click="ignore",
+        help="Saves the chart as it stands, at the size chosen above.",
+    )  # fmt: skip
 
 
 @st.fragment
@@ -286,7 +305,7 @@ def packed(made: Prepared[bytes], key: str, label: str, file: str, kind: str) ->
         return
     st.download_button(
         f"{label}, {len(content) / 1e6:.1f} MB", content, file, export.MIME[kind], type="primary", width="stretch",
-        on_click="ignore",
+        on_click="ignore", help="Saves the model at the attention and c that it was made for.",
     )  # fmt: skip
 
 

@@ -12,10 +12,22 @@ from zlib import crc32
 import numpy as np
 import streamlit as st
 
-from dashboard import blocks, charts, charts_compare, comparing, export, picking, store, ticker, words
+from dashboard import (
+    blocks,
+    charts,
+    charts_compare,
+    comparing,
+    export,
+    panel,
+    picking,
+    store,
+    ticker,
+    words,
+    words_help,
+)
 from dashboard.blocks_compare import comparison_table
 from dashboard.readings import Curve, Entrant, Judged
-from dashboard.state import Comparing, Key, quoted, read_comparing, write_comparing
+from dashboard.state import Comparing, Key, quoted, read_comparing, read_pins, write_comparing, write_pins
 from dashboard.store import Job, Saved
 from dashboard.views import picked as picked_view
 from dashboard.views.common import (
@@ -31,7 +43,7 @@ from dashboard.views.common import (
     many,
     plain_markdown,
 )
-from dashboard.views.explore import QUICK_SECONDS, _nothing_here
+from dashboard.views.explore import QUICK_SECONDS, _nothing_here, _switch
 from dashboard.views.pinned import Pinned, pinned
 from hyperdpo.comparison import Contribution, Stretches
 from hyperdpo.errors import HyperDPOError
@@ -46,6 +58,7 @@ def render() -> None:
     with friendly():
         labels = [e.label for e in store.list_runs()]
         shown, notes = _wanted(labels)
+        fresh = bool(address()) and address() != st.session_state.get(Key.COMPARED_URL)
         runs, broken = _open(shown.runs)
         runs, broken = (runs, broken) if runs else _any_run(labels, broken)
         if not runs:
@@ -58,8 +71,9 @@ def render() -> None:
             return
         shown, foreign = settle(replace(shown, runs=shown.runs or (runs[0].entry.label,)), runs, entrants)
         _keep(shown)
+        notes += _take_pins(runs) if fresh else []
         _page(Comparison(shown, tuple(runs), entrants), labels, [*notes, *broken, *foreign], refused)
-        _write_url(shown)
+        _write_url(shown, runs)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -153,8 +167,33 @@ def _change(**changes: Any) -> None:
     _keep(replace(st.session_state[Key.COMPARING], **changes))
 
 
-def _write_url(shown: Comparing) -> None:
-    wanted = write_comparing(shown)
+def _take_pins(runs: Sequence[Saved]) -> list[str]:
+    """Pin what the URL pins, of the run it names, else of the first; and a sentence for whatever is foreign."""
+    s, url = st.session_state, {k: v[-1] for k, v in address().items()}
+    if not {"a", "b"} & set(url):
+        return []
+    label, notes = url.get("run", runs[0].entry.label), list[str]()
+    run = next((r for r in runs if r.entry.label == label), None)
+    if run is None:
+        return [f"The link pins choices of run={quoted(label)}, which is not compared here; nothing is pinned."]
+    a, b = read_pins(url, len(run.objectives), notes)
+    if a is not None:
+        if s.get(Key.RUN) != label:
+            _switch(run)
+        panel.set_choice(s[Key.CHOICE], a, pin_b=b)
+    return notes
+
+
+def _pins(runs: Sequence[Saved]) -> dict[str, list[str]]:
+    """The URL's parameters of A and B, where they belong to a run that is compared."""
+    s = st.session_state
+    if s.get(Key.RUN) not in [r.entry.label for r in runs] or s.get(Key.PIN) is None:
+        return {}
+    return {k: [v] for k, v in ({"run": s[Key.RUN]} | write_pins(s[Key.PIN], s.get(Key.PIN_B))).items()}
+
+
+def _write_url(shown: Comparing, runs: Sequence[Saved]) -> None:
+    wanted = write_comparing(shown) | _pins(runs)
     st.session_state[Key.COMPARED_URL] = wanted
     if address() != wanted:
         st.query_params.from_dict(wanted)
@@ -172,6 +211,11 @@ class Comparison:
     def names(self) -> tuple[str, ...]:
         front = self.everyone[0].front
         return (front.main, *front.objectives)
+
+    @property
+    def called(self) -> dict[str, str]:
+        """What people read for each of `names`."""
+        return next((r.called for r in self.runs if r.names == self.names), {name: name for name in self.names})
 
     @cached_property
     def entrants(self) -> tuple[Entrant, ...]:
@@ -214,6 +258,7 @@ class Comparison:
             owned=(self.owned[0], self.methods) if self.owned and len(self.methods) > 1 else None,
             view=f"{shown.runs}|{shown.x}|{shown.y}",
         )  # fmt: skip
+        figure = charts.worded(figure, self.called)
         return self.pinned.on(figure, shown.x, shown.y) if self.pinned else figure
 
     @cached_property
@@ -343,25 +388,30 @@ def _tools(what: Comparison) -> _Surface | None:
     if shown.view == "plane":
         for place, label, name in ((first, "Vertical axis", "y"), (second, "Horizontal axis", "x")):
             with place:
-                _axis_box(label, name, getattr(shown, name), what.names)
+                _axis_box(label, name, getattr(shown, name), what.called)
     elif shown.view == "triangle":
         with first:
             names = {e.key: e.front.name for e in what.everyone if e.front.weights.shape[1]}
             chosen(
                 st.selectbox, "Front", "compare.of", shown.of, lambda v: _change(of=v), list(names),
-                format_func=lambda key: names.get(key, key),
+                format_func=lambda key: names.get(key, key), help="Whose trade-offs fill the triangle.",
             )  # fmt: skip
         with second:
             chosen(
-                st.selectbox, "Figure", "compare.metric", shown.metric, lambda v: _change(metric=v), list(what.names)
-            )
+                st.selectbox, "Figure", "compare.metric", shown.metric, lambda v: _change(metric=v), list(what.names),
+                help="Which objective's NDCG (0 to 1, higher is better) colours the triangle.",
+                format_func=what.called.__getitem__,
+            )  # fmt: skip
     with away:
         downloads(_take(what, surface), "compare.away")
     return surface
 
 
-def _axis_box(label: str, name: str, value: str, names: Sequence[str]) -> None:
-    chosen(st.selectbox, label, f"compare.{name}", value, lambda v: _change(**{name: v}), list(names))
+def _axis_box(label: str, name: str, value: str, called: dict[str, str]) -> None:
+    chosen(
+        st.selectbox, label, f"compare.{name}", value, lambda v: _change(**{name: v}), list(called),
+        format_func=called.__getitem__, help=words_help.AXIS,
+    )  # fmt: skip
 
 
 def _take(what: Comparison, surface: _Surface | None) -> Take:

@@ -13,7 +13,21 @@ from urllib.parse import urlencode
 import numpy as np
 import streamlit as st
 
-from dashboard import blocks, charts, charts_find, export, finding, panel, report, store, ticker, words
+from dashboard import (
+    blocks,
+    charts,
+    charts_find,
+    export,
+    finding,
+    panel,
+    report,
+    store,
+    ticker,
+    tour,
+    words,
+    words_help,
+)
+from dashboard.charts_paper import SCREEN, Paper
 from dashboard.pairs import Pair, pair
 from dashboard.readings import Curve, Reading
 from dashboard.state import K_CHOICES, Choice, Key, Wanted, equal_choice, read_url, write_url
@@ -88,7 +102,9 @@ def _frame() -> Frame:
         st.html('<p class="hx-brand">HyperDPO Explorer</p>')
         sidebar, machine = st.container(), st.container()
     notes, toolbar = (st.container(key=key) for key in ("notes", "toolbar"))
-    asking = st.container(key="find")
+    with st.container(key="findrow"):
+        asking = st.container(key="find")
+        tour.show()
     live = st.empty()
     if not store.warm():  # the browser fetches its chart library while this process loads what it needs
         live.plotly_chart(charts.skeleton(), config=PLOT_CONFIG)
@@ -138,6 +154,7 @@ def _take_url(saved: Saved) -> None:
         return
     adopt(read_url(url, saved.main, saved.objectives), saved)
     find.take_bars(url)
+    find.take_asked(url, saved)
 
 
 def adopt(wanted: Wanted, saved: Saved) -> None:
@@ -158,7 +175,7 @@ def _url() -> dict[str, str]:
         s[Key.RUN], s[Key.CHOICE], pin=s.get(Key.PIN), x=s[Key.X], y=s[Key.Y], k=s[Key.K], query=s.get(Key.QUERY),
         pin_b=s.get(Key.PIN_B), only=s.get(Key.ONLY, "all"),
     )  # fmt: skip
-    return url | find.write_bars()
+    return url | find.write_bars() | find.write_asked(s[Key.RUN])
 
 
 def _nothing_here(notes: list[str]) -> None:
@@ -183,7 +200,7 @@ def _page(saved: Saved, job: Job, frame: Frame) -> None:
     with frame.toolbar:
         _toolbar(saved, job)
     with frame.find:
-        find.show(saved, job)
+        find.show(saved, job, _url)
     with frame.live.container(key="live"):
         _live(Scene(saved, job, frame.sidebar))
     with frame.data:
@@ -208,13 +225,16 @@ def _live(scene: Scene) -> None:
         above = ""
         if drawing.reading is not None:
             above = blocks.opening(words.opening(drawing.reading, saved.config["data"]["name"], drawing.x, drawing.y))
-            above += blocks.figures_strip(drawing.reading, saved.names, drawing.against_a, drawing.pair.short)
+            above += blocks.figures_strip(
+                drawing.reading, list(saved.called.values()), drawing.against_a, drawing.pair.short
+            )
         aim.show(moving, figure["layout"]["margin"], saved.names, live)
         st.html(above + blocks.legend(charts.legend(figure)))
         with st.container(key="chart"):
             st.plotly_chart(Ready(still), config=PLOT_CONFIG, alt=charts.describe(figure))
         with scene.sidebar:
-            panel.show(saved.objectives, lambda: urlencode(_url()), scene.job.begin if live is None else None)
+            begin = scene.job.begin if live is None else None
+            panel.show(saved.objectives, lambda: urlencode(_url()), begin, called=saved.called)
         st.html("".join(_below(drawing)))
         if live is not None:
             changes.section(live, _url)
@@ -229,7 +249,9 @@ def _below(drawing: Drawing) -> Iterator[str]:
     yield blocks.fronts_table(drawing.curves, drawing.reading, drawing.scale, drawing.k)
     if drawing.reading is not None:
         said = blocks.skipped_words(drawing.reading, names, store.SPLIT)
-        yield blocks.figures_table(drawing.reading, names, drawing.against_a, said, drawing.pair.title)
+        yield blocks.figures_table(
+            drawing.reading, names, drawing.against_a, said, drawing.pair.title, drawing.saved.called
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -265,7 +287,8 @@ class Drawing:
             self.curves, self.reading, self.x, self.y, self.ranges, k=self.k, pinned=self.pinned, edge=self.edge,
             pinned_b=self.pinned_b, names=self.saved.names, view=f"{self.saved.entry.label}|{self.x}|{self.y}|{self.k}",
         )  # fmt: skip
-        return charts_find.decorated(figure, self.extra, self.saved.names, self.x, self.y)
+        figure = charts_find.decorated(figure, self.extra, self.saved.names, self.x, self.y)
+        return charts.worded(figure, self.saved.called)
 
     def price(self) -> str:
         """The trade-off in words, from the front in the plane shown."""
@@ -337,19 +360,20 @@ def _against(
 
 
 def _toolbar(saved: Saved, job: Job) -> None:
-    s = st.session_state
+    s, called = st.session_state, saved.called.__getitem__
     run, down, across, cut, sure, away = st.columns([2.2, 1.6, 1.6, 0.9, 1.2, 1.1], vertical_alignment="bottom")
     with run:
         labels = list(dict.fromkeys([saved.entry.label, *(e.label for e in store.list_runs())]))
-        _choose("Run", sorted(labels, key=lambda v: (v != store.SHIPPED, v)), Key.RUN, _go_to_run)
+        _choose("Run", sorted(labels, key=lambda v: (v != store.SHIPPED, v)), Key.RUN, _go_to_run,
+                help=words_help.RUN)  # fmt: skip
     with down:
-        _choose("Vertical axis", list(saved.names), Key.Y)
+        _choose("Vertical axis", list(saved.names), Key.Y, help=words_help.AXIS, format_func=called)
     with across:
-        _choose("Horizontal axis", list(saved.names), Key.X)
+        _choose("Horizontal axis", list(saved.names), Key.X, help=words_help.AXIS, format_func=called)
     with cut:
         live = job.live is not None
         ks = sorted({*K_CHOICES, s[Key.K]}) if live else [saved.k]
-        _choose("NDCG@", ks, Key.K, help="How many places at the top of a list count.", disabled=not live)
+        _choose("NDCG@", ks, Key.K, help=words_help.CUT, disabled=not live)
     with sure:
         s.setdefault(Key.BARS, find.DRAWN)
         _choose("95 % intervals", list(finding.BARS), Key.BARS, help=find.BARS_HELP, disabled=not live)
@@ -391,13 +415,16 @@ def _take(saved: Saved, job: Job) -> Take:
         saved.entry.label,
         {"The points": lambda: look_up(saved, job.live).rows()},
         {shown: lambda: look_up(saved, job.live).figure()},
-        lambda: _report(saved, job),
+        lambda paper: _report(saved, job, paper),
         lambda: _model(saved, job, name),
     )
 
 
-def _report(saved: Saved, job: Job) -> str:
-    """The decision on one page: the choice as it stands, its figures, what else there was, and where it comes from."""
+def _report(saved: Saved, job: Job, paper: Paper) -> str:
+    """The decision on one page: the choice as it stands, its figures, what else there was, and where it comes from.
+
+    The chart stands on it as `paper` says; at the screen's size it takes the room there is.
+    """
     drawing = look_up(saved, job.live)
     if drawing.reading is None:
         raise HyperDPOError("This run has no figures of its own to report.")
@@ -409,7 +436,7 @@ def _report(saved: Saved, job: Job) -> str:
     return report.html(
         report.Decision(
             run=saved.entry.label,
-            names=saved.names,
+            names=tuple(saved.called.values()),
             reading=reading,
             curves=drawing.curves,
             price=drawing.price(),
@@ -425,7 +452,8 @@ def _report(saved: Saved, job: Job) -> str:
                 f"hyperdpo evaluate {saved.entry.path} {scale} --k {drawing.k}",
                 f"hyperdpo export {saved.entry.path} --weights {listed} {scale} --format onnx --out model.onnx",
             ],
-            chart=export.picture(drawing.figure(), title, "SVG").decode() if export.has_browser() else "",
+            chart=export.picture(drawing.figure(), title, "SVG", paper).decode() if export.has_browser() else "",
+            inches=0.0 if paper.size == SCREEN.size else paper.target.inches[0],
         )
     )
 
@@ -443,11 +471,14 @@ def _model(saved: Saved, job: Job, name: str) -> None:
         language=None, wrap_lines=True,
     )  # fmt: skip
     at = f"{saved.entry.label} {choice.to_text()}"
-    if st.button("Make it here", width="stretch", help="Takes some seconds; the command above makes the same file."):
+    about = (
+        "Takes some seconds; the command above makes the same two files: the model, and a card that says how to use it."
+    )
+    if st.button("Make it here", width="stretch", help=about):
         st.session_state["away.model"] = at
     if st.session_state.get("away.model") == at:
-        made = store.onnx_model(saved, job.live, choice)
-        packed(made, "away.pack", "Save the ONNX model", f"{name}.onnx", "ONNX")
+        made = store.onnx_model(saved, job.live, choice, name)
+        packed(made, "away.pack", "Save the ONNX model and its card", f"{name}.zip", "ZIP")
 
 
 @st.fragment
@@ -475,19 +506,20 @@ def _point_at_data(saved: Saved, job: Job) -> None:
         "Path of the data folder or file on this machine",
         value=st.session_state.get(Key.DATA, {}).get(label, ""),
         placeholder=str(saved.config["data"].get("path", "")),
+        help=words_help.DATA_PATH,
     )
     left, right, _ = st.columns([1, 1, 3])
-    if left.button("Open the data", type="primary") and path.strip():
+    if left.button("Open the data", type="primary", help=words_help.OPEN_DATA) and path.strip():
         st.session_state[Key.DATA] = {**st.session_state.get(Key.DATA, {}), label: path.strip()}
         store.forget_live(saved, path.strip(), chosen_device())
         st.rerun()
-    if right.button("Try again"):
+    if right.button("Try again", help=words_help.TRY_AGAIN):
         store.forget_live(saved, st.session_state.get(Key.DATA, {}).get(label), chosen_device())
         st.rerun()
 
 
 def _folder_box() -> None:
-    path = st.text_input("Run folder", placeholder="/path/to/run")
+    path = st.text_input("Run folder", placeholder="/path/to/run", help=words_help.RUN_FOLDER)
     if path.strip():
         st.session_state.pop(Key.URL, None)
         st.query_params.from_dict({"run": path.strip()})

@@ -12,9 +12,9 @@ import streamlit as st
 from dashboard import blocks, finding, panel, words, words_find
 from dashboard.finding import BARS
 from dashboard.readings import Reading
-from dashboard.state import Choice, Key, quoted
+from dashboard.state import Choice, Key, quoted, read_question, write_question
 from dashboard.store import Job, LiveRun, Saved
-from dashboard.views.common import add_note, chosen, friendly
+from dashboard.views.common import add_note, chosen, friendly, write_address
 
 if TYPE_CHECKING:
     from hyperdpo.finding import Question
@@ -29,6 +29,9 @@ TITLE = "Find it for me"
 MOST_LIMIT, LIMIT_STEP = 1000.0, 0.5  # percent of the base
 FIRST_LIMIT = 99.0
 SURE = 0.95  # the probability that a margin asks for
+FIND_HELP = (
+    "Searches attention and c on the validation lists, moves the sliders there, and tells of it on the test lists."
+)
 A_ROW = 4  # limits beside each other
 
 
@@ -67,16 +70,16 @@ class Answered:
     said: str = ""
 
 
-def show(saved: Saved, job: Job) -> None:
-    """The folded block; nothing is loaded or measured before it is opened."""
+def show(saved: Saved, job: Job, url: Callable[[], dict[str, str]]) -> None:
+    """The folded block; nothing is loaded or measured before it is opened. `url` is the address of the page's state."""
     box = st.expander(TITLE, key="find.box", on_change="rerun")
     if box.open:
         with box:
-            _inside(saved, job)
+            _inside(saved, job, url)
 
 
 @st.fragment
-def _inside(saved: Saved, job: Job) -> None:
+def _inside(saved: Saved, job: Job, url: Callable[[], dict[str, str]]) -> None:
     with friendly():
         live = job.live
         if live is None:
@@ -88,6 +91,8 @@ def _inside(saved: Saved, job: Job) -> None:
         if answered is not None and answered.run == saved.entry.label and answered.k == st.session_state[Key.K]:
             _answer(saved, live, answered)
         _targets(saved, live)
+        if st.session_state.get(Key.URL) not in (None, url()):
+            write_address(url(), Key.URL)
 
 
 def _asked(saved: Saved) -> Asked:
@@ -111,13 +116,15 @@ def _question(saved: Saved, live: LiveRun) -> None:
     with goal:
         chosen(
             st.selectbox, "As much as possible of", "find.goal", asked.goal, lambda v: _keep(replace(asked, goal=v)),
-            goals, format_func=words_find.goal_words,
+            goals, format_func=lambda g: saved.called.get(g, words_find.goal_words(g)),
+            help="What shall rise as far as the limits allow. All together: their mean change, in percent.",
         )  # fmt: skip
     with which:
         chosen(
             st.multiselect, "Keep at least", "find.which", [n for n, _ in asked.limits],
             lambda v: _keep(replace(asked, limits=_limits(asked, v))), list(saved.names),
-            placeholder="nothing has to be kept",
+            format_func=saved.called.__getitem__, placeholder="nothing has to be kept",
+            help="Objectives that must not fall below a share of what the base gives; each gets a field for its share.",
         )  # fmt: skip
     with margin:
         chosen(
@@ -132,12 +139,12 @@ def _question(saved: Saved, live: LiveRun) -> None:
     for cell, (name, percent) in zip(cells, asked.limits, strict=False):
         with cell:
             chosen(
-                st.number_input, f"{name}, % of base", f"find.limit.{saved.names.index(name)}", percent,
+                st.number_input, f"{saved.called[name]}, % of base", f"find.limit.{saved.names.index(name)}", percent,
                 _setter(asked, name), 0.0, MOST_LIMIT, step=LIMIT_STEP, format="%.1f",
                 help=f"100 is what the base gives; {FIRST_LIMIT:g} lets one percent go, 102 asks for 2 % more.",
             )  # fmt: skip
     with cells[len(asked.limits)]:
-        pressed = st.button("Find", type="primary", key="find.go", width="stretch")
+        pressed = st.button("Find", type="primary", key="find.go", width="stretch", help=FIND_HELP)
     if pressed:
         _solve(saved, live, asked)
 
@@ -158,6 +165,7 @@ def _limits(asked: Asked, names: Sequence[str]) -> tuple[tuple[str, float], ...]
 
 def _solve(saved: Saved, live: LiveRun, asked: Asked) -> None:
     k = st.session_state[Key.K]
+    _keep(asked)
     with st.spinner("Searching the validation lists ..."):
         found = live.find(asked.question(), k)
     _go(Answered(saved.entry.label, k, finding.choice_of(found.answer.spot), found))
@@ -181,7 +189,9 @@ def _answer(saved: Saved, live: LiveRun, answered: Answered) -> None:
         rest = [words_find.limit_sentence(v) for v in found.verdicts]
         rest += [words_find.price(v, found.question.goal) for v in found.verdicts]
         st.html(_paragraphs(first, [*rest, words_find.advice(found), words_find.provenance(found)]))
-    if st.session_state[Key.CHOICE] != answered.choice and st.button("Go there again", key="find.again"):
+    if st.session_state[Key.CHOICE] != answered.choice and st.button(
+        "Go there again", key="find.again", help="Put the sliders back where this answer stands."
+    ):  # fmt: skip
         _go(answered)
 
 
@@ -202,11 +212,15 @@ def _targets(saved: Saved, live: LiveRun) -> None:
         value = float(now[saved.names.index(name)])
         with column:
             target[name] = st.number_input(
-                f"{name}, NDCG@{k}", 0.0, 1.0, round(value, 3), 0.005, format="%.3f",
+                f"{saved.called[name]}, NDCG@{k}", 0.0, 1.0, round(value, 3), 0.005, format="%.3f",
                 key=f"find.at.{saved.names.index(name)}.{k}.{saved.entry.label}.{s[Key.CHOICE].to_text()}",
+                help="The value you would like, 0 to 1, higher is better. It begins where the sliders stand.",
             )  # fmt: skip
     with across[2]:
-        if st.button("Go to the nearest", key="find.near", width="stretch"):
+        if st.button(
+            "Go to the nearest", key="find.near", width="stretch",
+            help="Moves attention and c to where the model comes nearest to these values.",
+        ):  # fmt: skip
             go_near(saved, live, {n: v for n, v in target.items() if v is not None})
     turn = finding.turn_at(live, x, y, s[Key.CHOICE].scale, k)
     with across[3]:
@@ -237,6 +251,27 @@ def go_near(saved: Saved, live: LiveRun, target: Mapping[str, float]) -> None:
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Trust: whose intervals are drawn, and whether two choices can be told apart
+
+
+def write_asked(run: str) -> dict[str, str]:
+    """The URL's parameters of the question asked of this run; nothing before there is one."""
+    kept = st.session_state.get(Key.ASKED)
+    if not isinstance(kept, Asked) or kept.run != run:
+        return {}
+    return write_question(kept.goal, kept.limits, margin=kept.margin)
+
+
+def take_asked(url: Mapping[str, str], saved: Saved) -> None:
+    """Adopt the question that a URL asks; without one it is as for the first time."""
+    from hyperdpo.finding import ALL
+
+    st.session_state.pop(Key.ASKED, None)
+    goals = [*saved.objectives, saved.main, *([ALL] if len(saved.objectives) > 1 else [])]
+    found, notes = read_question(url, goals, saved.names, MOST_LIMIT)
+    add_note(*notes)
+    if found is not None:
+        goal, limits, margin = found
+        _keep(Asked(saved.entry.label, goal, limits, margin))
 
 
 def bars() -> str:

@@ -90,7 +90,8 @@ def show(
                 with columns[place % 3]:
                     _slider(name, picking.span(entrants, names, name, spans), picked, change)
         if picked:
-            right.button("Clear selection", on_click=lambda: change(picked=()), width="stretch")
+            right.button("Clear selection", on_click=lambda: change(picked=()), width="stretch",
+                         help="Show every point at full strength again.")  # fmt: skip
             st.html(blocks_picked.picked_table(entrants, names, picked))
 
 
@@ -105,9 +106,13 @@ def _slider(name: str, ends: tuple[float, float], picked: Sequence[Range], chang
         whole = tuple(value) == ends
         _keep([] if whole else [Range(name, *(round(v, 4) for v in value))], change, drop=name)
 
-    label = f"attention on {name.removeprefix(picking.WEIGHT)}" if name.startswith(picking.WEIGHT) else name
+    label = f"attention on {name.removeprefix(picking.WEIGHT)}" if name.startswith(picking.WEIGHT) else f"{name}, NDCG"
     step = (high - low) / 100 if name.startswith(picking.WEIGHT) else 0.001
-    chosen(st.slider, label, f"picked.{name}", inside, keep, low, high, step=step)
+    about = "attention as a share, 0 to 1" if name.startswith(picking.WEIGHT) else "NDCG, higher is better"
+    chosen(
+        st.slider, label, f"picked.{name}", inside, keep, low, high, step=step,
+        help=f"Only points between the two ends stay ({about}). Both ends at the edge: all of them.",
+    )  # fmt: skip
 
 
 def rows(entrants: Sequence[Entrant], names: Sequence[str], picked: Sequence[Range]) -> list[dict[str, Any]]:

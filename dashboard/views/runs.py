@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from dashboard import blocks, store, words
+from dashboard import blocks, store, words, words_help
 from dashboard.charts_small import small_front
 from dashboard.listing import (
     ORDER_WORDS,
@@ -149,6 +149,7 @@ def _row(saved: Saved, line: Line) -> list[str]:
 
 def _open_by_path() -> None:
     left, right = st.columns([4, 1], vertical_alignment="bottom")
-    path = left.text_input("Open a run folder elsewhere on this machine", placeholder="/path/to/run", key="elsewhere")
+    path = left.text_input("Open a run folder elsewhere on this machine", placeholder="/path/to/run", key="elsewhere",
+                           help=words_help.RUN_FOLDER)  # fmt: skip
     if path.strip():
-        right.link_button("Open", f"./?{urlencode({'run': path.strip()})}")
+        right.link_button("Open", f"./?{urlencode({'run': path.strip()})}", help="Shows this folder's run in Explore.")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from dashboard import blocks, charts, charts_compare, charts_temperature, export, store, ticker, words
+from dashboard import blocks, charts, charts_compare, charts_temperature, export, store, ticker, words, words_help
 from dashboard.blocks_compare import temperature_table
 from dashboard.readings import Curve
 from dashboard.state import (
@@ -178,6 +178,7 @@ class Heat:
             self.family, self.front, self.base, self.saved.names, x, y, self.ranges, own=self.own[0],
             view=f"{self.saved.entry.label}|{x}|{y}|{self.k}",
         )  # fmt: skip
+        figure = charts.worded(figure, self.saved.called)
         return self.pinned.on(figure, x, y) if self.pinned else figure
 
     @cached_property
@@ -275,13 +276,13 @@ def _tools(saved: Saved, heat: Heat | None) -> None:
     run, down, across, cut, away = st.columns([2.4, 1.7, 1.7, 1, 1.1], vertical_alignment="bottom")
     with run:
         labels = list(dict.fromkeys([saved.entry.label, *(e.label for e in store.list_runs())]))
-        chosen(st.selectbox, "Run", "heat.run", saved.entry.label, _go_to_run, labels)
+        chosen(st.selectbox, "Run", "heat.run", saved.entry.label, _go_to_run, labels, help=words_help.RUN)
     for place, label, key in ((down, "Vertical axis", Key.Y), (across, "Horizontal axis", Key.X)):
         with place:
-            _kept(label, key, list(saved.names))
+            _kept(label, key, list(saved.names), help=words_help.AXIS, format_func=saved.called.__getitem__)
     with cut:
         ks = sorted({*K_CHOICES, s[Key.K]}) if heat else [saved.k]
-        _kept("NDCG@", Key.K, ks, disabled=heat is None, help="How many places at the top of a list count.")
+        _kept("NDCG@", Key.K, ks, disabled=heat is None, help=words_help.CUT)
     with away:
         if heat is not None:
             downloads(_take(heat, saved), "heat.away")
@@ -312,14 +313,18 @@ def _advanced(heat: Heat, saved: Saved) -> None:
         for i, name in enumerate(saved.objectives):
             with columns[i % len(columns)]:
                 value = own[i] if own else 1.0
+                said = plain_markdown(saved.called[name])
                 chosen(
-                    st.select_slider, plain_markdown(name), f"heat.own.{i}", value, partial(_set_own, saved, i),
-                    stops(value), format_func=lambda v: f"{v:g}",
+                    st.select_slider, said, f"heat.own.{i}", value, partial(_set_own, saved, i), stops(value),
+                    format_func=lambda v: f"{v:g}",
                     help="Left: this objective may pull the ranking further from the base. Right: less. Only the "
                     "ratios between objectives change the shape of the front; c moves all of them together.",
                 )  # fmt: skip
         if own is not None:
-            st.button("One temperature for all", on_click=lambda: _keep_own(saved, None))
+            st.button(
+                "One temperature for all", on_click=lambda: _keep_own(saved, None),
+                help="Put every objective back to the temperature it was trained at; c stays.",
+            )  # fmt: skip
         if heat.own[1]:
             st.info(plain_markdown(heat.own[1]))
 
@@ -360,4 +365,7 @@ def _notes() -> None:
     notes = st.session_state.get(Key.NOTES, [])
     if notes:
         st.info(plain_markdown("  \n".join(notes)))
-        st.button("Dismiss", type="tertiary", on_click=lambda: st.session_state.pop(Key.NOTES, None))
+        st.button(
+            "Dismiss", type="tertiary", help=words_help.DISMISS,
+            on_click=lambda: st.session_state.pop(Key.NOTES, None),
+        )  # fmt: skip

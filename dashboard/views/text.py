@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 import numpy as np
 import streamlit as st
 
-from dashboard import blocks, blocks_text, charts, charts_text, panel, point, store, text_store, ticker
+from dashboard import blocks, blocks_text, charts, charts_text, panel, point, store, text_store, ticker, words_help
 from dashboard import marks as differences
 from dashboard import words_text as said
 from dashboard.pairs import Pair, pair
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from hyperdpo.text.generate import Sampling
 
 SEAT = panel.Seat(".text", LOWEST_TEXT_SCALE, said.EXTRAPOLATION)
+AXIS_HELP = "Which objective's test cross-entropy, in nats, is drawn along this axis: less is better."
 STREAM_MS, LOAD_MS, MEASURE_MS = 100, 1000, 400
 QUICK_SECONDS = 0.1
 RANGE_SCALES = (0.7, 1.0, 1.4, 2.0, 3.0, 5.0)  # the axes are made to hold the fronts at these
@@ -197,12 +198,14 @@ def _toolbar(saved: Saved, job: Prepared[TextLive]) -> None:
         with run:
             labels = list(dict.fromkeys([saved.entry.label, *(e.label for e in store.list_runs(store.TEXT))]))
             st.session_state["text.run"] = saved.entry.label
-            st.selectbox("Run", labels, key="text.run", on_change=_go_to_run)
-        with draws, st.popover("Sampling", width="stretch"):
+            st.selectbox("Run", labels, key="text.run", on_change=_go_to_run, help=words_help.RUN)
+        with draws, st.popover("Sampling", width="stretch", help="How words are drawn, and how many."):
             _sampling_box()
-        with model, st.popover("Export", width="stretch", on_change="rerun", key="text.model") as box:
-            if box.open:
-                _adapter(saved, job)
+        with model:
+            about = "This trade-off as a model of its own that other programs can load."
+            with st.popover("Export", width="stretch", on_change="rerun", key="text.model", help=about) as box:
+                if box.open:
+                    _adapter(saved, job)
         with away:
             downloads(_take(saved, job), "text.away")
 
@@ -224,7 +227,8 @@ def _sampling_box() -> None:
     _kept(st.slider, "Top-p", "top_p", told.top_p, 0.05, 1.0, step=0.05,
           help="Words are drawn from the likeliest ones that have this much probability together.")  # fmt: skip
     lengths = sorted({*LENGTHS, told.length})
-    _kept(st.select_slider, "Longest answer, tokens", "length", told.length, lengths)
+    _kept(st.select_slider, "Longest answer, tokens", "length", told.length, lengths,
+          help="Where an answer is cut at the latest; a token is about three quarters of a word.")  # fmt: skip
     _kept(st.number_input, "Seed", "seed", told.seed, 0, 10**9, step=1,
           help="The same seed draws the same answer again.")  # fmt: skip
 
@@ -236,14 +240,19 @@ def _prompt(saved: Saved) -> None:
     _kept(
         st.text_area, "Beginning of the text", "prompt", told.prompt, height=68, max_chars=LONGEST_PROMPT,
         placeholder="Write how it begins ...",
+        help="The model and its base go on from here, word by word.",
     )  # fmt: skip
     with st.container(key="textasks", horizontal=True, vertical_alignment="bottom"):
         st.button("Write", type="primary", on_click=_write_again, help="Ctrl + Enter in the box does the same.")
-        st.button("Another draw", on_click=lambda: _tell(seed=_telling().seed + 1), help="The next seed.")
+        st.button(
+            "Another draw",
+            on_click=lambda: _tell(seed=_telling().seed + 1),
+            help="The same prompt and sliders with the next seed.",
+        )
         st.session_state["text.example"] = None
         st.selectbox(
             "Examples", range(len(examples)), key="text.example", format_func=lambda i: examples[i][:120],
-            placeholder="Try an example ...", label_visibility="collapsed", width=360,
+            placeholder="Try an example ...", width=360, help="Beginnings from the data of this run.",
             on_change=lambda: _tell(prompt=examples[st.session_state["text.example"] or 0]),
         )  # fmt: skip
         about = "The same prompt answered at 11 weights in one batch, from only one objective to only another."
@@ -333,7 +342,7 @@ def _texts(scene: Scene) -> None:
             st.caption(plain_markdown(remark))
         with st.container(key="textstate", horizontal=True, vertical_alignment="center"):
             if writing.running:
-                st.button("Stop", on_click=writing.stop, key="text.stop")
+                st.button("Stop", on_click=writing.stop, key="text.stop", help="Keeps what has been written so far.")
             elif writing.stopped:
                 st.caption("Stopped. Write begins again.")
             about = f"Words that only {compared.now} has are underlined, those that only {compared.then} has struck."
@@ -371,7 +380,7 @@ def _loading(scene: Scene) -> None:
     job = scene.job
     if job.failure:
         st.error(plain_markdown(job.failure))
-        if st.button("Try again"):
+        if st.button("Try again", help="Load the model once more."):
             text_store.forget(scene.saved, chosen_device())
             st.rerun()
         return
@@ -479,9 +488,9 @@ def _axes(names: tuple[str, ...]) -> None:
     with st.container(key="textaxes"):
         down, across, _ = st.columns([1.4, 1.4, 2])
         with down:
-            _kept(st.selectbox, "Vertical axis, end of the strip", "y", told.y, list(names))
+            _kept(st.selectbox, "Vertical axis, end of the strip", "y", told.y, list(names), help=AXIS_HELP)
         with across:
-            _kept(st.selectbox, "Horizontal axis, beginning of the strip", "x", told.x, list(names))
+            _kept(st.selectbox, "Horizontal axis, beginning of the strip", "x", told.x, list(names), help=AXIS_HELP)
 
 
 def _given(saved: Saved) -> str | None:
@@ -491,7 +500,10 @@ def _given(saved: Saved) -> str | None:
 
 def _point_at_lists(saved: Saved, job: Prepared[Lists]) -> None:
     st.warning(plain_markdown(f"{job.failure} The saved fronts are shown, without a live point."))
-    path = st.text_input("Path of the preference lists on this machine", placeholder="/path/to/lists.jsonl")
+    path = st.text_input(
+        "Path of the preference lists on this machine", placeholder="/path/to/lists.jsonl",
+        help="JSON lines of prompts, responses and scores, as the run was trained on; they stay here.",
+    )  # fmt: skip
     if path.strip() and path.strip() != _given(saved):
         st.session_state[Key.DATA] = {**st.session_state.get(Key.DATA, {}), saved.entry.label: path.strip()}
         st.rerun()
@@ -595,6 +607,7 @@ def _adapter(saved: Saved, job: Prepared[TextLive]) -> None:
     form = st.segmented_control(
         "Form", ["peft", "merged"], default="peft", key="text.form",
         format_func=lambda f: {"peft": "PEFT adapter"}.get(f, f),
+        help="An adapter is small and needs its base model beside it; merged is one whole model.",
     ) or "peft"  # fmt: skip
     weights, note = job.live.nearest(choice.weights)
     if note:

@@ -206,7 +206,7 @@ def test_pinning_and_changing_the_view_keep_everything(page: Any, app: App, mode
 
 def test_axes_and_k_by_their_boxes_and_back_again(page: Any, app: App, model: LiveModel) -> None:
     open_live(page, f"{app.url}/?run=small&w=40,30,30&x=margin&y=clicks")
-    box = page.get_by_label("Vertical axis")
+    box = page.get_by_label("Vertical axis", exact=True)
     box.click()
     page.get_by_role("option", name="relevance", exact=True).click()
     wait_for_url(page, "y", "relevance")
@@ -245,8 +245,8 @@ def test_a_run_without_its_data_shows_its_fronts_and_takes_a_path(page: Any, app
     page.locator("input.slider").nth(1).focus()
     page.keyboard.press("End")
     page.get_by_text(re.compile(r"nearest saved point: quality 100 %")).wait_for(timeout=PATIENCE)
-    page.get_by_label("Path of the data folder").fill(str(home / "data"))
-    page.get_by_label("Path of the data folder").press("Enter")
+    page.get_by_role("textbox", name="Path of the data folder").fill(str(home / "data"))
+    page.get_by_role("textbox", name="Path of the data folder").press("Enter")
     page.get_by_role("button", name="Open the data").click()
     page.get_by_text("Computed on").wait_for(state="attached", timeout=PATIENCE)
 

@@ -339,8 +339,8 @@ def test_without_its_data_the_saved_front_is_shown_with_what_to_do(page: Any, ap
     page.goto(f"{app.url}/temperature?run=orphan")
     page.get_by_text("is not at /nowhere/at/all").wait_for(timeout=PATIENCE)
     page.get_by_text("Shown is the saved front, at c = 1.").wait_for(timeout=PATIENCE)
-    page.get_by_label("Path of the data folder").fill(str(home / "data"))
-    page.get_by_label("Path of the data folder").press("Enter")
+    page.get_by_role("textbox", name="Path of the data folder").fill(str(home / "data"))
+    page.get_by_role("textbox", name="Path of the data folder").press("Enter")
     page.get_by_role("button", name="Open the data").click()
     page.locator("tr[data-c]").first.wait_for(timeout=PATIENCE)
 

@@ -46,6 +46,7 @@ def test_finding_moves_the_sliders_and_the_page_says_the_packages_figures(page: 
         "(w) => new URLSearchParams(location.search).get('w') === w", arg=percent, timeout=PATIENCE, polling=50
     )
     said = parameters(page)
+    assert (said["goal"], said["keep"]) == ("clicks", "relevance:95")
     assert (said["w"], float(said["c"]), said["a"], said["ci"]) == (percent, found.answer.spot.scale, "10,10,80@1", "2")
     sliders = [int(page.locator("input.slider").nth(i).input_value()) for i in range(3)]
     assert sliders == list(found.answer.spot.parts)
@@ -69,3 +70,12 @@ def test_finding_moves_the_sliders_and_the_page_says_the_packages_figures(page: 
 
     page.get_by_role("button", name="Go to the nearest").click()
     page.get_by_text(re.compile("^Nearest to .* by the validation lists")).wait_for(timeout=PATIENCE)
+
+    asked = {"goal": "clicks", "keep": "relevance:300"}
+    assert asked.items() <= parameters(page).items(), "the address asks the same question"
+    page.reload()
+    page.get_by_text("Computed on").wait_for(state="attached", timeout=PATIENCE)
+    page.get_by_text("Find it for me").click()
+    limit.wait_for(timeout=PATIENCE)
+    assert float(limit.input_value()) == 300
+    assert asked.items() <= parameters(page).items()

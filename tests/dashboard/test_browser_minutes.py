@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ def test_the_first_five_minutes(page: Any, app: App, home: Path, tmp_path: Path)
 
     page.get_by_role("link", name="Compare").click()
     page.locator(".js-plotly-plot .scatterlayer .point").first.wait_for(timeout=PATIENCE)
+    page.wait_for_function("new URLSearchParams(location.search).has('a')", timeout=PATIENCE)
+    assert parameters(page).items() >= {"runs": "small", "run": "small", "a": chosen["a"]}.items()
     page.get_by_role("link", name="Explore").click()
     page.wait_for_function("new URLSearchParams(location.search).get('w') === '0,0,100'", timeout=PATIENCE)
     page.get_by_text("Computed on").wait_for(state="attached", timeout=PATIENCE)
@@ -52,12 +55,17 @@ def test_the_first_five_minutes(page: Any, app: App, home: Path, tmp_path: Path)
     button.wait_for(timeout=PATIENCE)
     with page.expect_download(timeout=PATIENCE) as download:
         button.click()
-    download.value.save_as(tmp_path / "model.onnx")
+    download.value.save_as(tmp_path / "model.zip")
+    with zipfile.ZipFile(tmp_path / "model.zip") as packed:
+        packed.extractall(tmp_path)
+        model, card = sorted(packed.namelist(), reverse=True)
+    assert f"c = {found['c']}" in (tmp_path / card).read_text("utf-8")
+    assert f'"{model}"' in (tmp_path / card).read_text("utf-8"), "the card's example opens the file beside it"
 
     run = RankRun(home / "runs" / "small")
     features = np.random.default_rng(0).random((7, len(run.task.features)), dtype=np.float32)
     base = run.base.trees.predict(features)[None].astype(np.float32)  # LightGBM's: a second input
-    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / model)
     [scores] = session.run(
         ["scores"], {"features": features[None], "mask": np.ones((1, 7), bool), "base_score": base}
     )  # fmt: skip

@@ -101,7 +101,7 @@ def test_a_prompt_is_text_and_nothing_else(page: Any, text_app: App) -> None:
     assert page.locator(".hx-told script, .hx-told img, .hx-told strong").count() == 0
     assert page.evaluate("window.broken") is None
     assert page.locator(".hx-row").count() == 0
-    box = page.get_by_label("Beginning of the text")
+    box = page.get_by_role("textbox", name="Beginning of the text")
     box.fill("")
     box.press("Control+Enter")
     page.get_by_text("The prompt is empty").wait_for(timeout=PATIENCE)

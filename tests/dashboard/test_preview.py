@@ -81,9 +81,9 @@ def test_what_is_chosen_is_nearest_as_measured_not_as_sketched() -> None:
     main, a, _ = figures(np.array([[0.6, 0.3, 0.1]]), 1.0)[0]
     now = Choice((10, 10, 80))
     live: Any = FakeLive(sketch, (0, 0, 0))
-    assert aiming.nearest_to(live, sketch, {"main": main, "a": a}, now, 10) == Choice((60, 30, 10))
+    assert aiming.nearest_mix(live, sketch, {"main": main, "a": a}, now, 10) == Choice((60, 30, 10))
     live = FakeLive(sketch, (60, 30, 10))
-    found = aiming.nearest_to(live, sketch, {"main": main, "a": a}, now, 10)
+    found = aiming.nearest_mix(live, sketch, {"main": main, "a": a}, now, 10)
     assert found != Choice((60, 30, 10))
     assert abs(found.percent[0] - 60) <= 2
 
