@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(Path(__file__).parent), str(ROOT), str(ROOT / "tests")]
-from driver import App, find_chromium, launch  # noqa: E402
+from driver import App, find_chromium, launch, listen  # noqa: E402
 
 CI = os.environ.get("CI", "").lower() == "true"
 
@@ -101,19 +101,12 @@ def browser() -> Iterator[Any]:
         yield started
 
 
-def probing(message: Any) -> bool:
-    """Whether it is Streamlit, opened at a view's own address, feeling for its server under that address first."""
-    return "/_stcore/" in message.location.get("url", "") and "404" in message.text
-
-
 @pytest.fixture
 def page(browser: Any) -> Iterator[Any]:
     """A fresh page at 1440 x 900; it fails the test if the console has said an error."""
     context = browser.new_context(viewport={"width": 1440, "height": 900})
     opened = context.new_page()
-    errors: list[str] = []
-    opened.on("console", lambda m: errors.append(m.text) if m.type == "error" and not probing(m) else None)
-    opened.on("pageerror", lambda e: errors.append(str(e)))
+    errors = listen(opened)
     yield opened
     context.close()
     assert not errors, errors

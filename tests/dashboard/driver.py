@@ -26,6 +26,9 @@ FLAGS = [
     "--disable-sync",
 ]
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+# Streamlit's own errors in the console: what they say, and which address it is about. Opened at a view's own address, it feels
+# for its server below that address first; an app of two empty pages logs the same.
+STREAMLIT_SAYS = (("404 (Not Found)", "/_stcore/health"), ("404 (Not Found)", "/_stcore/host-config"))
 START_SECONDS = 60.0
 PATIENCE = 180_000  # milliseconds: on a busy machine PyTorch alone takes many seconds to load
 
@@ -95,6 +98,21 @@ def launch() -> Iterator[Any]:
             yield browser
         finally:
             browser.close()
+
+
+def listen(page: Any) -> list[str]:
+    """The errors that the page's console will have said, without Streamlit's own; filled as they come."""
+    errors: list[str] = []
+
+    def hear(message: Any) -> None:
+        place = message.location.get("url", "")
+        known = any(said in message.text and place.endswith(at) for said, at in STREAMLIT_SAYS)
+        if message.type == "error" and not known:
+            errors.append(f"{message.text} ({place})")
+
+    page.on("console", hear)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    return errors
 
 
 def open_live(page: Any, url: str) -> None:
