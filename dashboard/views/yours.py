@@ -103,7 +103,7 @@ def _source(jobs: Jobs, brought: Brought) -> Brought:
             placeholder="/data/train.txt\n/data/test.txt",
             help="Files of one kind, or one data folder. Files named train, vali and test keep that split.",
         )  # fmt: skip
-        pressed = st.button("Read them", key="yours.read")
+        pressed = st.button("Read them", key="yours.read", help="Read the files at these paths.")
     found: tuple[str, ...] = ()
     if files:
         found = bringing.keep_uploads(jobs.runs, [(f.name, f.getvalue()) for f in files])
@@ -385,7 +385,7 @@ def _buttons(jobs: Jobs, job: Job, state: str) -> None:
             jobs.stop(job)
         return
     if state == STOPPED and st.button("Go on", key=f"{key}.resume", width="stretch", type="primary",
-                                      help="Resumes the training."):  # fmt: skip
+                                      help="Resumes the training where it stopped."):  # fmt: skip
         jobs.resume(job)
         st.rerun()
     if state == DONE and job.kind == TRAIN and st.button("Open the run", key=f"{key}.open", width="stretch",

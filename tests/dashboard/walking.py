@@ -43,6 +43,7 @@ def ranking_views(run: str) -> list[View]:
         View("Compare", f"/compare?runs={run}", (*drawn, "tr[data-front]")),
         View("Temperature", f"/temperature?run={run}", drawn),
         View("Runs", "/runs", ("img.hx-small-front",)),
+        View("Your data", "/yours?file=data&goal=clicks:l1:max&goal=quality:softmax:max", (".st-key-yours-train",)),
     ]
 
 
