@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-HIDDEN = 64  # width of the two MLPs
+HIDDEN = 64  # width of the MLPs
 START = 0.3  # how far the mask may depend on w before training, against PyTorch's own initial scale
 
 
@@ -62,8 +62,9 @@ class HyperPrompt(nn.Module):
 class HyperCore(nn.Module):
     """A matrix M(w) between the two factors of each adapted layer: x A^T M(w) B^T in place of x A^T B^T (ours).
 
-    At one w this is LoRA of the same rank, with the factor M(w)^T A: what is exported is ordinary. M is near the
-    identity before training. Preferences in the core of LoRA: Zhong et al. 2024 (Panacea), where M is diagonal.
+    At one w this is LoRA of the same rank, with the factor M(w)^T A: what is exported is ordinary. M begins around the
+    identity, and B at 0 as in LoRA, so that it changes nothing yet. Preferences in the core of LoRA: Zhong et al. 2024
+    (Panacea), where M is diagonal.
 
     Args:
         m: objectives.
@@ -75,7 +76,7 @@ class HyperCore(nn.Module):
     def __init__(self, m: int, layers: int, rank: int, hidden: int = HIDDEN) -> None:
         super().__init__()
         self.layers, self.rank = layers, rank
-        self.turn = _mlp(m, hidden, layers * rank * rank, bias=0.0)
+        self.turn = _mlp(m, hidden, layers * rank * rank, bias=0.0, start=1.0)
 
     def forward(self, weights: Tensor) -> Tensor:
         """(rows, layers, r, r) for `weights` (rows, m)."""
@@ -83,10 +84,10 @@ class HyperCore(nn.Module):
         return turned + torch.eye(self.rank, dtype=turned.dtype, device=turned.device)
 
 
-def _mlp(inputs: int, hidden: int, outputs: int, *, bias: float) -> nn.Sequential:
+def _mlp(inputs: int, hidden: int, outputs: int, *, bias: float, start: float = START) -> nn.Sequential:
     """An MLP whose output begins near `bias`."""
     last = nn.Linear(hidden, outputs)
     with torch.no_grad():
-        last.weight.mul_(START)
+        last.weight.mul_(start)
         last.bias.fill_(bias)
     return nn.Sequential(nn.Linear(inputs, hidden), nn.GELU(), last)

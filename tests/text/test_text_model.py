@@ -64,13 +64,19 @@ def test_trained_parameters_are_those_of_the_paper_s_layout() -> None:
     assert all(name.startswith("prompt.") or "lora_" in name for name in named)
 
 
-def test_the_core_is_a_matrix_a_layer_and_near_the_identity_before_training() -> None:
+def test_the_core_is_a_matrix_a_layer_around_the_identity_and_changes_nothing_before_training() -> None:
     core = HyperCore(3, 5, 4)
     w = torch.tensor([[0.2, 0.3, 0.5], [1.0, 0.0, 0.0]])
     turns = core(w)
     assert turns.shape == (2, 5, 4, 4)
-    assert 1e-3 < (turns - torch.eye(4)).abs().max() < 0.3
+    assert 0.05 < (turns[0] - turns[1]).abs().max() < 1
     torch.testing.assert_close(turns[1, 2], torch.eye(4) + core.turn(w[1])[32:48].view(4, 4))
+    model, plain = (TextModel(tiny_model(), 2, c, conditioned=True) for c in (PromptConfig(), PAPER))
+    with torch.no_grad():
+        for own, other in zip(model.prompt.parameters(), plain.prompt.parameters(), strict=True):
+            other.copy_(own)
+    batch, at = a_batch(), torch.tensor([0.3, 0.7])
+    torch.testing.assert_close(*(x.sequence_scores(batch.tokens, batch.mask, at) for x in (model, plain)))
 
 
 @pytest.mark.parametrize("kind", KINDS)
