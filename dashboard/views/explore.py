@@ -66,6 +66,7 @@ class Frame:
     notes: Any
     toolbar: Any
     find: Any
+    tour: Any
     live: Any
     data: Any
 
@@ -87,6 +88,8 @@ def render() -> None:
         if saved is None:
             frame.live.empty()
             return
+        with frame.tour:
+            tour.show()
         _take_url(saved)
         show_notes(frame.notes)
         job = store.live(saved, st.session_state.get(Key.DATA, {}).get(saved.entry.label), chosen_device())
@@ -103,13 +106,12 @@ def _frame() -> Frame:
         sidebar, machine = st.container(), st.container()
     notes, toolbar = (st.container(key=key) for key in ("notes", "toolbar"))
     with st.container(key="findrow"):
-        asking = st.container(key="find")
-        tour.show()
+        asking, guide = st.container(key="find"), st.container(key="guide")
     live = st.empty()
     if not store.warm():  # the browser fetches its chart library while this process loads what it needs
         live.plotly_chart(charts.skeleton(), config=PLOT_CONFIG)
     data = st.container(key="data")
-    return Frame(sidebar, machine, notes, toolbar, asking, live, data)
+    return Frame(sidebar, machine, notes, toolbar, asking, guide, live, data)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
