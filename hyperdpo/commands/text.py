@@ -68,8 +68,8 @@ class PromptFlags:
         Literal["prompt", "prompt+lora"] | None,
         flag("What depends on w; the paper's is the prompt alone.", "prompt|prompt+lora", "prompt+lora"),
     ] = None
-    rate: Annotated[float | None, flag("Learning rate of the prefix, in units of LoRA's.", "FLOAT", "25")] = None
-    core_rate: Annotated[float | None, flag("Learning rate of LoRA's core, likewise.", "FLOAT", "25")] = None
+    rate: Annotated[float | None, flag("Learning rate of the prefix, in units of LoRA's.", "FLOAT", "5")] = None
+    core_rate: Annotated[float | None, flag("Learning rate of LoRA's core, likewise.", "FLOAT", "10")] = None
     lora_rank: Annotated[int | None, flag("Of the adapter.", "INT", "4")] = None
     lora_alpha: Annotated[float | None, flag("Of the adapter.", "FLOAT", "8.0")] = None
     lora_targets: Annotated[str | None, flag("Modules the adapter is put on.", "a,b,..", "all-linear")] = None

@@ -79,7 +79,7 @@ class FitFlags:
         int | None, flag("Stop after as many epochs without a better validation.", "INT", "6; text 3")
     ] = None
     batch_size: Annotated[int | None, flag("Lists a step, over all processes together.", "INT", "32; text 8")] = None
-    learning_rate: Annotated[float | None, flag("Peak of the schedule.", "FLOAT", "0.002; text 0.0008")] = None
+    learning_rate: Annotated[float | None, flag("Peak of the schedule.", "FLOAT", "0.002")] = None
     warmup: Annotated[float | None, flag("Share of the steps that warm up.", "FLOAT", "0.05")] = None
     weight_decay: Annotated[float | None, flag("AdamW's, on matrices.", "FLOAT", "0.01; text 0.0")] = None
     clip: Annotated[float | None, flag("Largest gradient norm; 0 is none.", "FLOAT", "1.0")] = None

@@ -58,8 +58,8 @@ class PromptConfig:
     lora_alpha: float = 8.0
     lora_dropout: float = 0.0
     lora_targets: tuple[str, ...] = ("all-linear",)
-    rate: float = 25.0
-    core_rate: float = 25.0
+    rate: float = 5.0
+    core_rate: float = 10.0
     conditioning: Conditioning = "prompt+lora"
 
     def __post_init__(self) -> None:

@@ -4,7 +4,8 @@ A recipe with `kind = "text"`:
 
     title, about          what is shown
     [quick] / [full]      model, data, objectives, lists, beta, seeds, points, follow, and tables fit, tokens, prompt
-    [[variant]]           label, method; seeds where it has fewer than the size; any option of the method
+    [[variant]]           label, method; seeds where it has fewer than the size; any option of the method; what it has of
+                          its own: prompt and, by size, quick = { fit, prompt } and full = { .. }
     [published."LABEL"]   the paper's figures
 
 Every (variant, seed) is a run folder of its own below --work; what is finished there is not trained again.
@@ -43,7 +44,8 @@ SIZE_KEYS = (
     "model", "data", "objectives", "lists", "beta", "seeds", "points", "follow", "fit", "tokens", "prompt", "precision",
     "micro", "checkpointing",
 )  # fmt: skip
-VARIANT_KEYS = ("label", "method", "seeds", "decoding", "alpha", "draw", "penalty", "penalty_sign", "prompt")
+_OWN = ("label", "seeds", "decoding", "prompt", "quick", "full")  # of a variant: what is not an option of its method
+VARIANT_KEYS = (*_OWN, "method", "alpha", "draw", "penalty", "penalty_sign")
 OURS = "hyperdpo"
 
 
@@ -51,8 +53,8 @@ OURS = "hyperdpo"
 class Variant:
     """One row: what readers see, the method, and how many of the size's seeds it is trained with.
 
-    `decoding`: the models of a soup are mixed at every token instead of averaged. `prompt`: where its prefix and
-    LoRA differ from the recipe's.
+    `decoding`: the models of a soup are mixed at every token instead of averaged. `prompt`, `fit`: what the method has
+    of its own where the recipe's settings do not serve it best.
     """
 
     label: str
@@ -60,6 +62,12 @@ class Variant:
     seeds: int
     decoding: bool = False
     prompt: Mapping[str, Any] = field(default_factory=dict)
+    fit: Mapping[str, Any] = field(default_factory=dict)
+
+    def config(self, common: TextConfig, seed: int) -> TextConfig:
+        """The recipe's settings with the method's own."""
+        prompt, fit = replace(common.prompt, **self.prompt), replace(common.fit, **self.fit)
+        return replace(common, method=self.method, prompt=prompt, fit=fit, seed=seed)
 
 
 @dataclass(frozen=True)
@@ -113,8 +121,12 @@ def read_text_recipe(
     for i, variant in enumerate(raw.get("variant", [])):
         problems += _unknown(variant, VARIANT_KEYS, f"{file}, variant {i + 1}")
         problems += [f"{file}, variant {i + 1} lacks {key}." for key in ("label", "method") if key not in variant]
-        parts = [f.name for f in fields(PromptConfig)]
-        problems += _unknown(variant.get("prompt", {}), parts, f"{file}, variant {i + 1}, prompt")
+        problems += _unknown(variant.get("prompt", {}), _names(PromptConfig), f"{file}, variant {i + 1}, prompt")
+        for one in ("quick", "full"):
+            where, own = f"{file}, variant {i + 1}, {one}", variant.get(one, {})
+            problems += _unknown(own, ("prompt", "fit"), where)
+            problems += _unknown(own.get("prompt", {}), _names(PromptConfig), f"{where}, prompt")
+            problems += _unknown(own.get("fit", {}), _names(FitConfig), f"{where}, fit")
     if problems:
         raise ConfigError(problems)
     count = seeds or int(given.get("seeds", 1))
@@ -130,12 +142,16 @@ def read_text_recipe(
     )
     variants = []
     for variant in raw.get("variant", []):
-        options = {k: v for k, v in variant.items() if k not in ("label", "seeds", "decoding", "prompt")}
+        options = {k: v for k, v in variant.items() if k not in _OWN}
         method = MethodConfig(**options, points=points)
         own_seeds = min(count, int(variant.get("seeds", count)))
-        decoding, prompt = bool(variant.get("decoding", False)), variant.get("prompt", {})
-        replace(config.prompt, **prompt)  # wrong values are said now
-        variants.append(Variant(variant["label"], method, own_seeds, decoding, prompt))
+        own = variant.get(size, {})
+        prompt, changed = {**variant.get("prompt", {}), **own.get("prompt", {})}, dict(own.get("fit", {}))
+        if epochs:
+            changed.pop("epochs", None)
+        made = Variant(variant["label"], method, own_seeds, bool(variant.get("decoding", False)), prompt, changed)
+        made.config(config, 0)  # wrong values are said now
+        variants.append(made)
     replaced = data or {}
     return TextRecipe(
         file.stem,
@@ -155,6 +171,10 @@ def read_text_recipe(
 
 def _unknown(values: Mapping[str, Any], known: Sequence[str], where: str) -> list[str]:
     return [f"{where} has no key {key!r}{nearest(key, known)}." for key in values if key not in known]
+
+
+def _names(config: type[Any]) -> list[str]:
+    return [f.name for f in fields(config)]
 
 
 def _defaults(config: Any) -> dict[str, Any]:
@@ -197,8 +217,7 @@ def reproduce_text(
 def _unit(
     recipe: TextRecipe, variant: Variant, seed: int, preferences: Preferences, work: Path, device: str, say: Say
 ) -> TextRun:
-    prompt = replace(recipe.config.prompt, **variant.prompt)
-    config = replace(recipe.config, method=variant.method, prompt=prompt, seed=seed)
+    config = variant.config(recipe.config, seed)
     out = work / "text" / f"{preferences.fingerprint[:10]}-{variant.method.method}-{_tag(config)}-{seed}"
     return train(
         preferences, recipe.model, config, out, resume=True, device=device, origin=recipe.data,

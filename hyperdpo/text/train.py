@@ -31,7 +31,7 @@ from hyperdpo.weights import check_beta, draw_weights
 
 METHODS = ("hyperdpo", "dpo-ls", "dpo-soup", "mo-dpo")
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}
-DEFAULT_FIT = FitConfig(epochs=3, patience=3, batch_size=8, learning_rate=8e-4, weight_decay=0.0, average=0.9)
+DEFAULT_FIT = FitConfig(epochs=3, patience=3, batch_size=8, learning_rate=2e-3, weight_decay=0.0, average=0.9)
 MIN_LISTS = 3
 
 
@@ -84,9 +84,11 @@ class TextConfig:
         return replace(self, beta=beta, method=method)
 
 
-# The paper's budgets: its prefix, LoRA and beta are the defaults.
-GPT2 = TextConfig(fit=replace(DEFAULT_FIT, epochs=2, patience=2, batch_size=8, learning_rate=5e-4))
+# The paper's budgets: its LoRA and beta are the defaults, its w moves the prompt alone.
+PROMPT_ALONE = PromptConfig(conditioning="prompt", rate=25.0)
+GPT2 = TextConfig(prompt=PROMPT_ALONE, fit=replace(DEFAULT_FIT, epochs=2, patience=2, batch_size=8, learning_rate=5e-4))
 SEVEN_B = TextConfig(
+    prompt=PROMPT_ALONE,
     fit=replace(DEFAULT_FIT, epochs=1, patience=1, batch_size=32, learning_rate=2e-4),
     precision="bf16",
     micro=2,
