@@ -96,7 +96,7 @@ def test_a_session_on_explore_by_key_alone(page: Any, app: App) -> None:
     wait_for_url(page, "c", "0.631")
     tab_to(page, "pin as A")
     page.keyboard.press("Enter")
-    wait_for_url(page, "a", "50,25,25@0.631")
+    wait_for_url(page, "a", ",".join(map(str, percent)) + "@0.631")
     assert focused(page) == "pin as B", "the keyboard stays where it was"
     page.keyboard.press("Space")
     page.get_by_role("button", name="unpin both").wait_for(timeout=PATIENCE)
