@@ -30,7 +30,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 # for its server below that address first; an app of two empty pages logs the same.
 STREAMLIT_SAYS = (("404 (Not Found)", "/_stcore/health"), ("404 (Not Found)", "/_stcore/host-config"))
 START_SECONDS = 60.0
-PATIENCE = 60_000  # milliseconds: on a busy machine PyTorch alone takes many seconds to load
+PATIENCE = 180_000  # milliseconds: on a busy machine PyTorch alone takes many seconds to load
 
 
 class App:

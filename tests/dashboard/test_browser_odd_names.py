@@ -13,7 +13,6 @@ from test_browser_axe import SMALL
 from walking import View, ranking_views, walk
 
 from hyperdpo.methods import MethodConfig
-from hyperdpo.rank.data import RankData
 from hyperdpo.rank.demo import make_demo
 from hyperdpo.rank.evaluate import evaluate_run
 from hyperdpo.rank.train import RankConfig, train
@@ -25,7 +24,9 @@ LONG = "an_objective_whose_name_goes_on_and_on_with_no_space_to_break_it_at_in_8
 CHINESE = "点击率与购买率的平衡"
 NAMES = (HTML, LONG, CHINESE)
 TRACE = "Traceback (most recent call last)"
-VIEWS = [v for v in ranking_views("odd") if v.name not in ("Explore", "Explore with A")]  # with A and B has all of theirs
+VIEWS = [
+    v for v in ranking_views("odd") if v.name not in ("Explore", "Explore with A")
+]  # with A and B has all of theirs
 
 
 @pytest.fixture(scope="module")
