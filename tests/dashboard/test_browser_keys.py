@@ -70,7 +70,7 @@ def test_tab_reaches_every_control_in_the_order_it_is_read(page: Any, app: App) 
     names = [name for name, _ in order]
     place = -1
     for wanted in (
-        "equal", "Only clicks", "Keep clicks", "clicks", "Only margin", "Keep margin", "margin", "How far from the base",
+        "equal", "Only clicks", "Keep clicks", "clicks", "Only margin", "Keep margin", "margin", "How far from",
         "reset", "pin as A", "copy link", "Computed on",
     ):  # fmt: skip
         place = next((i for i, n in enumerate(names) if i > place and n.startswith(wanted)), -1)
