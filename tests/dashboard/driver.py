@@ -26,8 +26,8 @@ FLAGS = [
     "--disable-sync",
 ]
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-# Streamlit's own errors in the console: what they say, and which address it is about. Opened at a view's own address, it feels
-# for its server below that address first; an app of two empty pages logs the same.
+# Streamlit's own errors in the console: what they say, and the address that they are about. Opened at a view's own
+# address, it feels for its server below that address first; an app of two empty pages logs the same.
 STREAMLIT_SAYS = (("404 (Not Found)", "/_stcore/health"), ("404 (Not Found)", "/_stcore/host-config"))
 START_SECONDS = 60.0
 PATIENCE = 180_000  # milliseconds: on a busy machine PyTorch alone takes many seconds to load
@@ -62,7 +62,11 @@ class App:
 
     def __exit__(self, *_: object) -> None:
         self.process.terminate()
-        self.process.wait(20)
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:  # a model that computes does not hear the wish
+            self.process.kill()
+            self.process.wait(20)
         shutil.rmtree(self.log.parent, ignore_errors=True)
 
     def said(self) -> str:

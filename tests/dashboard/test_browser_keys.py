@@ -70,7 +70,7 @@ def test_tab_reaches_every_control_in_the_order_it_is_read(page: Any, app: App) 
     names = [name for name, _ in order]
     place = -1
     for wanted in (
-        "equal", "Only clicks", "Keep clicks", "clicks", "Only margin", "Keep margin", "margin", "How far from the base",
+        "equal", "Only clicks", "Keep clicks", "clicks", "Only margin", "Keep margin", "margin", "How far from",
         "reset", "pin as A", "copy link", "Computed on",
     ):  # fmt: skip
         place = next((i for i, n in enumerate(names) if i > place and n.startswith(wanted)), -1)
@@ -96,7 +96,7 @@ def test_a_session_on_explore_by_key_alone(page: Any, app: App) -> None:
     wait_for_url(page, "c", "0.631")
     tab_to(page, "pin as A")
     page.keyboard.press("Enter")
-    wait_for_url(page, "a", "50,25,25@0.631")
+    wait_for_url(page, "a", ",".join(map(str, percent)) + "@0.631")
     assert focused(page) == "pin as B", "the keyboard stays where it was"
     page.keyboard.press("Space")
     page.get_by_role("button", name="unpin both").wait_for(timeout=PATIENCE)
