@@ -4,8 +4,8 @@ A recipe with `kind = "text"`:
 
     title, about          what is shown
     [quick] / [full]      model, data, objectives, lists, beta, seeds, points, follow, and tables fit, tokens, prompt
-    [[variant]]           label, method; seeds where it has fewer than the size; any option of the method; what it has of
-                          its own: prompt and, by size, quick = { fit, prompt } and full = { .. }
+    [[variant]]           label, method; seeds where it has fewer than the size; any option of the method; what is its
+                          own: prompt and, by size, quick = { fit, prompt } and full = { .. }
     [published."LABEL"]   the paper's figures
 
 Every (variant, seed) is a run folder of its own below --work; what is finished there is not trained again.
