@@ -175,15 +175,20 @@ def list_runs(kind: str | None = RANK) -> list[RunEntry]:
         for path in folders:
             taken = {e.label for e in found.values()}
             found[path] = RunEntry(path.name if path.name not in taken else str(path), path)
-    return [e for e in found.values() if kind is None or _kind(str(e.path), _mtime_ns(e.path / "config.json")) == kind]
+    return [e for e in found.values() if kind is None or _kind(e.path) == kind]
 
 
 @st.cache_resource(max_entries=4 * MAX_RUNS, show_spinner=False)
-def _kind(path: str, changed: int) -> str:
+def _said_kind(path: str, changed: int) -> str | None:
+    """What config.json says; None where it says none, as a language model's own does."""
     try:
-        return TEXT if json.loads((Path(path) / "config.json").read_text("utf-8"))["kind"] == TEXT else RANK
+        return str(json.loads((Path(path) / "config.json").read_text("utf-8"))["kind"])
     except (OSError, ValueError, KeyError, TypeError):
-        return RANK
+        return None
+
+
+def _kind(path: Path) -> str:
+    return TEXT if _said_kind(str(path), _mtime_ns(path / "config.json")) == TEXT else RANK
 
 
 def warm() -> bool:
@@ -244,7 +249,10 @@ def _run_folders(root: Path) -> list[Path]:
 
 
 def _looks_like_run(path: Path) -> bool:
-    return any((path / name).exists() for name in RUN_FILES) or (path / "training" / "plan.json").exists()
+    if any((path / name).exists() for name in ("manifest.json", "front.json", "training/plan.json")):
+        return True
+    config = path / "config.json"
+    return config.exists() and _said_kind(str(path), _mtime_ns(config)) is not None
 
 
 def _stamp(path: Path) -> tuple[int, ...]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import base64
+import json
 import math
 import re
 from dataclasses import replace
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
+from dashboard import store
 from dashboard.charts_small import HEIGHT, WIDTH, small_front
 from dashboard.listing import Line, Listing, narrowed, read_listing, write_listing
 from hyperdpo.front import ParetoFront
@@ -88,3 +91,18 @@ def test_a_small_front_of_one_point_one_objective_or_nothing() -> None:
     named = small_front(front([[0.5, 0.3, 0.1]], objectives=('"><script>', "新しさ")))
     assert "<script>" not in named
     assert "新しさ" in named
+
+
+def test_folders_that_hold_a_plain_model_are_no_runs_and_damaged_runs_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "ROOT", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for name, config in (("model", {"architectures": ["X"]}), ("text", {"kind": "text"}), ("rank", {"kind": "rank"})):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "config.json").write_text(json.dumps(config))
+        (tmp_path / "runs" / name / "model.safetensors").write_bytes(b"")
+    (tmp_path / "runs" / "begun" / "training").mkdir(parents=True)
+    (tmp_path / "runs" / "begun" / "training" / "plan.json").write_text("{}")
+    assert sorted(e.label for e in store.list_runs(None)) == ["begun", "rank", "text"]
+    assert sorted(e.label for e in store.list_runs()) == ["begun", "rank"]
