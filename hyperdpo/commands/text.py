@@ -195,6 +195,7 @@ def text_info(folder: RunFolder) -> Answer:
 
     config, fronts = folder.config, folder.fronts()
     base, data, prompt = config["base"], config["data"], config["prompt"]
+    conditioned = config["method"]["method"] == "hyperdpo"
     lists = ", ".join(f"{count:,} {split}" for split, count in data["lists"].items())
     objectives = [Objective.from_dict(o) for o in config["task"]["objectives"]]
     document = {
@@ -212,7 +213,8 @@ def text_info(folder: RunFolder) -> Answer:
             ("prefix", f"{prompt['tokens']} tokens, mask of rank {prompt['rank']}"),
             (
                 "LoRA",
-                f"rank {prompt['lora_rank']}, alpha {prompt['lora_alpha']:g}, {', '.join(prompt['lora_targets'])}",
+                f"rank {prompt['lora_rank']}, alpha {prompt['lora_alpha']:g}, {', '.join(prompt['lora_targets'])}"
+                + (", its core turned by w" if prompt.get("conditioning") == "prompt+lora" and conditioned else ""),
             ),
             ("parameters", f"{config['parameters']:,} in {config['models']} model{'s' * (config['models'] > 1)}"),
             (
