@@ -30,5 +30,5 @@ pages = [
 ]
 # Opened directly, /runs logs two 404s in the browser: Streamlit's client first looks for its server below the page's
 # own path. An app of two empty pages logs the same.
-st.session_state[Key.PAGES] = {page.url_path or "explore": page for page in pages}
+st.session_state[Key.PAGES] = {"explore": pages[0], "text": pages[1]}
 st.navigation(pages, position="top").run()

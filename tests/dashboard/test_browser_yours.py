@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,14 @@ def shop(folder: Path) -> Path:
     file = folder / "shop.csv"
     file.write_text("\n".join(lines) + "\n")
     return file
+
+
+@pytest.fixture
+def tidy(home: Path) -> Iterator[None]:
+    """What is trained and uploaded here is taken away again: other tests open the newest run."""
+    yield
+    for name in ("shop", ".jobs", ".uploads"):
+        shutil.rmtree(home / "runs" / name, ignore_errors=True)
 
 
 def choose(page: Any, box: str, *options: str) -> None:
