@@ -45,6 +45,7 @@ def choose(page: Any, box: str, *options: str) -> None:
     page.keyboard.press("Escape")
 
 
+@pytest.mark.usefixtures("tidy")
 def test_files_become_a_run_in_a_process_that_outlives_the_page(
     page: Any, app: App, home: Path, tmp_path: Path
 ) -> None:
