@@ -124,7 +124,10 @@ def _drawn(
         device=decoder.model.device,
     )
     while True:
-        tokens = pick(decoder.mixed(), draws[:, decoder.done], sampling)
+        logits = decoder.mixed()
+        if decoder.done == 0 and tokenizer.eos_token_id is not None:
+            logits[:, tokenizer.eos_token_id] = -torch.inf  # an answer has a token at least
+        tokens = pick(logits, draws[:, decoder.done], sampling)
         decoder.advance(tokens)
         for answer, token in zip(answers, tokens.tolist(), strict=True):
             if answer.ended:
