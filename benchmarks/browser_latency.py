@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -103,25 +104,25 @@ def serve(app: Path, folder: str) -> tuple[subprocess.Popen[bytes], str]:
     raise SystemExit(f"{app} did not start within a minute.")
 
 
+def timed(page: Page, what: str, act: Callable[[], None], rest: int) -> float:
+    """Milliseconds from what `act` does to a change of `what`; then `rest` milliseconds for the rest of the page."""
+    page.evaluate(ARM, what)
+    act()
+    page.wait_for_function("window.measured !== null", timeout=20_000, polling=20)
+    took = float(page.evaluate("window.measured"))
+    page.wait_for_timeout(rest)
+    return took
+
+
 def press(page: Page, slider: Any, key: str, what: str = CURVES) -> float:
     """One key press; milliseconds until `what` of the chart has followed."""
     slider.focus()
-    page.evaluate(ARM, what)
-    page.keyboard.press(key)
-    page.wait_for_function("window.measured !== null", timeout=20_000, polling=20)
-    took = float(page.evaluate("window.measured"))
-    page.wait_for_timeout(250)  # let the rest of the page arrive before the next press
-    return took
+    return timed(page, what, lambda: page.keyboard.press(key), rest=250)
 
 
 def change_view(page: Page, title: str) -> float:
     """A click on a view's name; milliseconds until its chart is drawn."""
-    page.evaluate(ARM, CURVES)
-    page.get_by_role("link", name=title, exact=True).click()
-    page.wait_for_function("window.measured !== null", timeout=20_000, polling=20)
-    took = float(page.evaluate("window.measured"))
-    page.wait_for_timeout(800)
-    return took
+    return timed(page, CURVES, page.get_by_role("link", name=title, exact=True).click, rest=800)
 
 
 def large_run(folder: Path) -> Path:

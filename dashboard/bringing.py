@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import streamlit as st
 
 from dashboard.state import MAX_TEXT, quoted
 from dashboard.store import RANK, ROOT, TEXT, Kept, Prepared
+from dashboard.words_bringing import BASES, BETTER, LABELS, METHODS, PRESETS
 from hyperdpo.errors import ConfigError, DataError, RunError
 
 if TYPE_CHECKING:
@@ -22,12 +23,10 @@ if TYPE_CHECKING:
 
 UPLOADS = ".uploads"
 JSON_LINES = (".jsonl", ".json", ".ndjson")
-TABLES = (".csv", ".tsv", ".parquet", ".pq")
 L1, SOFTMAX = "l1", "softmax"
 SPARSE = 0.5  # labels of which more than this share are 0 are taken for events
 MOST_OBJECTIVES = 6
 OWN_BASE = ROOT / "checkpoints" / "stories" / "base"
-METHODS, BASES, PRESETS = ("hyperdpo", "dpo-ls", "dpo-soup"), ("transformer", "lightgbm"), ("", "mslr")
 SHORT, LONG = 96, 256  # tokens of a response, at most, on the base that ships and on others
 LISTS = 300  # of preferences, to begin with: what two cores train on in minutes
 
@@ -44,10 +43,13 @@ class Goal:
     better: str = "max"
     shift: float = 0.0
 
+    def to_text(self) -> str:
+        """As the address says it: the shift is the data's."""
+        return f"{self.column}:{self.labels}:{self.better}"
+
     def flag(self) -> str:
         """As `--objective` takes it."""
-        shift = f":shift={self.shift:.9g}" if self.shift and self.better == "max" else ""
-        return f"{self.column}:{self.labels}:{self.better}{shift}"
+        return self.to_text() + (f":shift={self.shift:.9g}" if self.shift and self.better == "max" else "")
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ class Look:
     main: str = ""
     declared: tuple[Goal, ...] = ()
     path: str = ""
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
 
 def keep_uploads(runs: Path, uploads: Sequence[tuple[str, bytes]]) -> tuple[str, ...]:
@@ -144,21 +146,16 @@ def kind_of(files: Sequence[str]) -> str:
 
 def header(files: Sequence[str]) -> tuple[str, ...]:
     """The column names of a table; empty for files that have none, or that cannot be read: the reader says why."""
-    from hyperdpo.rank.reading import plain_suffix
+    from hyperdpo.rank.reading import CSV_SUFFIXES, PARQUET_SUFFIXES, plain_suffix
+    from hyperdpo.rank.tables import TableReader
+    from hyperdpo.streams import Problems
 
     first = Path(files[0]) if files else Path()
-    if plain_suffix(first) not in TABLES or not first.is_file():
+    if plain_suffix(first) not in (*CSV_SUFFIXES, *PARQUET_SUFFIXES) or not first.is_file():
         return ()
     try:
-        if plain_suffix(first) in (".parquet", ".pq"):
-            import pyarrow.parquet
-
-            return tuple(pyarrow.parquet.read_schema(first).names)
-        import pandas
-
-        found = pandas.read_csv(first, nrows=0, sep="\t" if plain_suffix(first) == ".tsv" else ",")
-        return tuple(map(str, found.columns))
-    except Exception:
+        return tuple(TableReader(first, Problems()).header())
+    except (DataError, OSError):
         return ()
 
 
@@ -195,9 +192,7 @@ def _look(brought: Brought, say: Any) -> Look:
 def _rank_look(data: RankData) -> Look:
     about = data.describe()
     sizes = ", ".join(f"{s['queries']:,} {name}" for name, s in about["splits"].items())
-    skipped = [f"{n:,} {what.replace('_', ' ')}" for what, n in (data.manifest["skipped"] or {}).items() if n]
-    short = about["splits"]
-    ones = sum(s["one_item_lists"] for s in short.values())
+    ones = sum(s["one_item_lists"] for s in about["splits"].values())
     facts = [
         ("lists", f"{about['queries']:,} ({sizes})"),
         ("items", f"{about['items']:,}"),
@@ -206,8 +201,8 @@ def _rank_look(data: RankData) -> Look:
     ]
     if ones:
         facts.append(("lists of one item", f"{ones:,}, which no order can change"))
-    if skipped:
-        facts.append(("skipped", ", ".join(skipped)))
+    if data.skipped:
+        facts.append(("skipped", ", ".join(data.skipped)))
     columns = tuple(
         _column(name, np.asarray(data.column(name))) for name in data.columns if name != data.task.main.column
     )
@@ -252,11 +247,9 @@ def goal_for(look: Look, column: str) -> Goal:
 
 
 def _shift(look: Look, column: Column) -> float:
-    return (
-        float(np.nextafter(np.float32(-column.low), np.float32(np.inf)))
-        if look.kind == RANK and column.low < 0
-        else 0.0
-    )
+    if look.kind != RANK or column.low >= 0:
+        return 0.0
+    return float(np.nextafter(np.float32(-column.low), np.float32(np.inf)))
 
 
 def fitted(brought: Brought, look: Look) -> Brought:
@@ -356,10 +349,12 @@ def read_brought(parameters: Mapping[str, Sequence[str]]) -> tuple[Brought, tupl
     for text in parameters.get("goal", ()):
         column, _, rest = text.rpartition(":")
         column, _, labels = column.rpartition(":")
-        if column and labels in (L1, SOFTMAX) and rest in ("max", "min"):
+        if column and labels in LABELS and rest in BETTER:
             goals.append(Goal(column, labels, rest))
         else:
-            notes.append(f"The link's goal={quoted(text)} is not COLUMN:{L1}|{SOFTMAX}:max|min; it was left out.")
+            notes.append(
+                f"The link's goal={quoted(text)} is not COLUMN:{'|'.join(LABELS)}:{'|'.join(BETTER)}; it was left out."
+            )
     for key, known in (("method", METHODS), ("base", BASES), ("preset", PRESETS)):
         if found.get(key, getattr(plain, key)) not in known:
             notes.append(f"The link's {key}={quoted(found.pop(key))} is none of {', '.join(filter(None, known))}.")
@@ -370,5 +365,5 @@ def write_brought(brought: Brought) -> dict[str, list[str]]:
     """The address' parameters; the inverse of `read_brought`."""
     plain = Brought()
     said = {key: getattr(brought, key) for key in (*SAID, *COUNTED) if getattr(brought, key) != getattr(plain, key)}
-    out = {"file": list(brought.files), "goal": [f"{g.column}:{g.labels}:{g.better}" for g in brought.goals]}
+    out = {"file": list(brought.files), "goal": [g.to_text() for g in brought.goals]}
     return {k: v for k, v in out.items() if v} | {k: [str(v)] for k, v in said.items()}

@@ -25,8 +25,7 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 
-from hyperdpo.cli import INTERRUPTED
-from hyperdpo.errors import ConfigError, RunError
+from hyperdpo.errors import INTERRUPTED, ConfigError, RunError
 from hyperdpo.files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -8,17 +8,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
-from pathlib import Path
+from functools import partial
 from types import EllipsisType
 from typing import Any
 
 import streamlit as st
 
 from dashboard.charts import objective_colour
+from dashboard.component import component
 from dashboard.state import MIN_SCALE, Choice, Key, clean_scale, whole_percent
 
-HERE = Path(__file__).parent
 PINNED, PINNED_B, SWAPPED, CLEARED, PAINTED = "pin", "pin-b", "swap", "clear", "painted"
 
 
@@ -135,7 +134,7 @@ def show(
     `called` has more words for an objective's name, for who rests the pointer on it.
     """
     state = current(seat)
-    result = _component()(
+    result = component("sliders", '<div class="panel"></div>', "panel.js", style="panel.css")(
         key=seat.key(Key.PANEL),
         data={
             "names": list(objectives),
@@ -171,16 +170,6 @@ def _on_pressed(seat: Seat) -> None:
 def _value(name: str, seat: Seat) -> Any:
     held = st.session_state.get(seat.key(Key.PANEL))
     return held.get(name) if isinstance(held, Mapping) else getattr(held, name, None)
-
-
-@cache
-def _component() -> Any:
-    return st.components.v2.component(
-        "hyperdpo_sliders",
-        html='<div class="panel"></div>',
-        css=(HERE / "panel.css").read_text("utf-8"),
-        js=(HERE / "panel.js").read_text("utf-8"),
-    )
 
 
 def _numbers(values: Any, m: int) -> bool:

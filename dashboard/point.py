@@ -8,15 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
+from dashboard.component import component
 from dashboard.state import Choice, Key
-
-HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,7 @@ class Moving:
 
 def show(moving: Moving, aimed: Callable[[Any], None] | None = None) -> None:
     """Draw what moves; `aimed` hears a click on the chart's plane as {x, y, axes}, and without it clicks do nothing."""
-    _component()(
+    component("point", '<div class="point"></div>', "point.js")(
         key=Key.POINT,
         data={
             "trace": moving.trace,
@@ -60,10 +57,3 @@ def show(moving: Moving, aimed: Callable[[Any], None] | None = None) -> None:
 def _value() -> Any:
     held = st.session_state.get(Key.POINT)
     return held.get("aimed") if isinstance(held, Mapping) else getattr(held, "aimed", None)
-
-
-@cache
-def _component() -> Any:
-    return st.components.v2.component(
-        "hyperdpo_point", html='<div class="point"></div>', js=(HERE / "point.js").read_text("utf-8")
-    )

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
-from typing import Any
-
 import streamlit as st
 
+from dashboard.component import component
 from dashboard.state import Key
 from dashboard.words_tour import STEPS
-
-HERE = Path(__file__).parent
 
 
 def show() -> None:
     """Draw the tour where the caller stands: open on a first visit to a bare address, else a button that opens it."""
     first = st.session_state.setdefault(Key.TOUR, not st.query_params.to_dict())
-    _component()(key="tour", data={"steps": [s._asdict() for s in STEPS], "first": first}, height="content")
-
-
-@cache
-def _component() -> Any:
-    return st.components.v2.component(
-        "hyperdpo_tour",
-        html='<div class="hx-tourplace"></div>',
-        js=(HERE / "tour.js").read_text("utf-8"),
-        isolate_styles=False,
+    component("tour", '<div class="hx-tourplace"></div>', "tour.js", isolated=False)(
+        key="tour", data={"steps": [s._asdict() for s in STEPS], "first": first}, height="content"
     )

@@ -31,10 +31,8 @@ from hyperdpo.commands.shared import (
 from hyperdpo.commands.text import Generate, Sample, TrainText
 from hyperdpo.commands.text_data import Label
 from hyperdpo.commands.train import TrainRank
-from hyperdpo.errors import HyperDPOError, Interrupted
+from hyperdpo.errors import BAD_INPUT, BROKEN_PIPE, FAILED, INTERRUPTED, HyperDPOError, Interrupted
 from hyperdpo.files import without_nan
-
-BAD_INPUT, FAILED, INTERRUPTED, BROKEN_PIPE = 2, 1, 130, 141
 
 data_app = tyro.extras.SubcommandApp()
 data_app.command(name="convert")(DataConvert)

@@ -10,6 +10,7 @@ import difflib
 from collections.abc import Iterable, Sequence
 
 MAX_SHOWN = 20
+BAD_INPUT, FAILED, INTERRUPTED, BROKEN_PIPE = 2, 1, 130, 141  # exit statuses of the command line
 
 
 class HyperDPOError(Exception):

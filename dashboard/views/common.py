@@ -333,6 +333,19 @@ def address() -> dict[str, list[str]]:
     return {k: st.query_params.get_all(k) for k in st.query_params}
 
 
+def fresh_address(url_in: Key) -> dict[str, list[str]]:
+    """The address' parameters where it has just been opened or gone back to; none where a view wrote it itself."""
+    url = address()
+    return url if url != st.session_state.get(url_in) else {}
+
+
+def write_lists(wanted: dict[str, list[str]], url_in: Key) -> None:
+    """`write_address` of parameters that may be repeated."""
+    if address() != wanted:
+        st.query_params.from_dict(wanted)
+    st.session_state[url_in] = wanted
+
+
 def many(values: Sequence[str], options: Sequence[str]) -> list[str]:
     """Those of `values` that may be chosen, in the order of `values`."""
     return [v for v in values if v in options]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from html import escape
@@ -34,14 +34,15 @@ from dashboard.views.common import (
     PLOT_CONFIG,
     Ready,
     Take,
-    address,
     chosen,
     chosen_device,
     default_axes,
     downloads,
+    fresh_address,
     friendly,
     many,
     plain_markdown,
+    write_lists,
 )
 from dashboard.views.explore import QUICK_SECONDS, _nothing_here, _switch
 from dashboard.views.pinned import Pinned, pinned
@@ -58,7 +59,7 @@ def render() -> None:
     with friendly():
         labels = [e.label for e in store.list_runs()]
         shown, notes = _wanted(labels)
-        fresh = bool(address()) and address() != st.session_state.get(Key.COMPARED_URL)
+        fresh = fresh_address(Key.COMPARED_URL)
         runs, broken = _open(shown.runs)
         runs, broken = (runs, broken) if runs else _any_run(labels, broken)
         if not runs:
@@ -71,7 +72,7 @@ def render() -> None:
             return
         shown, foreign = settle(replace(shown, runs=shown.runs or (runs[0].entry.label,)), runs, entrants)
         _keep(shown)
-        notes += _take_pins(runs) if fresh else []
+        notes += _take_pins(fresh, runs)
         _page(Comparison(shown, tuple(runs), entrants), labels, [*notes, *broken, *foreign], refused)
         _write_url(shown, runs)
 
@@ -83,8 +84,8 @@ def render() -> None:
 def _wanted(labels: Sequence[str]) -> tuple[Comparing, list[str]]:
     """What the URL asks for where it has just been opened or gone back to; else what the session kept."""
     s = st.session_state
-    url = address()
-    if url and url != s.get(Key.COMPARED_URL):
+    url = fresh_address(Key.COMPARED_URL)
+    if url:
         shown, notes = read_comparing(url)
         return shown, list(notes)
     kept = s.get(Key.COMPARING)
@@ -167,9 +168,9 @@ def _change(**changes: Any) -> None:
     _keep(replace(st.session_state[Key.COMPARING], **changes))
 
 
-def _take_pins(runs: Sequence[Saved]) -> list[str]:
-    """Pin what the URL pins, of the run it names, else of the first; and a sentence for whatever is foreign."""
-    s, url = st.session_state, {k: v[-1] for k, v in address().items()}
+def _take_pins(fresh: Mapping[str, Sequence[str]], runs: Sequence[Saved]) -> list[str]:
+    """Pin what a fresh URL pins, of the run it names, else of the first; and a sentence for whatever is foreign."""
+    s, url = st.session_state, {k: v[-1] for k, v in fresh.items()}
     if not {"a", "b"} & set(url):
         return []
     label, notes = url.get("run", runs[0].entry.label), list[str]()
@@ -193,10 +194,7 @@ def _pins(runs: Sequence[Saved]) -> dict[str, list[str]]:
 
 
 def _write_url(shown: Comparing, runs: Sequence[Saved]) -> None:
-    wanted = write_comparing(shown) | _pins(runs)
-    st.session_state[Key.COMPARED_URL] = wanted
-    if address() != wanted:
-        st.query_params.from_dict(wanted)
+    write_lists(write_comparing(shown) | _pins(runs), Key.COMPARED_URL)
 
 
 @dataclass(frozen=True, eq=False)

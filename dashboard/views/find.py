@@ -91,7 +91,7 @@ def _inside(saved: Saved, job: Job, url: Callable[[], dict[str, str]]) -> None:
         if answered is not None and answered.run == saved.entry.label and answered.k == st.session_state[Key.K]:
             _answer(saved, live, answered)
         _targets(saved, live)
-        if st.session_state.get(Key.URL) not in (None, url()):
+        if st.session_state.get(Key.URL) is not None:
             write_address(url(), Key.URL)
 
 

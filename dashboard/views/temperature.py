@@ -34,6 +34,7 @@ from dashboard.views.common import (
     downloads,
     friendly,
     plain_markdown,
+    show_notes,
 )
 from dashboard.views.explore import QUICK_SECONDS, _go_to_run, _open_run, _point_at_data, _take_url, _url
 from dashboard.views.pinned import Pinned, pinned
@@ -55,7 +56,7 @@ def render() -> None:
             return
         _take_own(saved)
         _take_url(saved)
-        _notes()
+        show_notes(st.container())
         job = store.live(saved, st.session_state.get(Key.DATA, {}).get(saved.entry.label), chosen_device())
         job.begin()
         job.wait(QUICK_SECONDS)
@@ -359,13 +360,3 @@ def _waiting(job: Job, shown: float) -> None:
         st.rerun()
     st.caption(f"Making the model ready, so that c can move: {job.doing}, {time.monotonic() - shown:.0f} s ...")
     ticker.show("temperature.waiting", on=True, milliseconds=round(1000 * POLL_SECONDS))
-
-
-def _notes() -> None:
-    notes = st.session_state.get(Key.NOTES, [])
-    if notes:
-        st.info(plain_markdown("  \n".join(notes)))
-        st.button(
-            "Dismiss", type="tertiary", help=words_help.DISMISS,
-            on_click=lambda: st.session_state.pop(Key.NOTES, None),
-        )  # fmt: skip

@@ -13,25 +13,30 @@ from typing import Any
 import streamlit as st
 
 from dashboard import blocks, bringing, store, ticker, words
-from dashboard.bringing import L1, SOFTMAX, Brought, Goal, Look
+from dashboard.bringing import Brought, Goal, Look
 from dashboard.charts_small import small_front
 from dashboard.jobs import DONE, FAILED, MEASURE, RUNNING, STOPPED, TRAIN, Job, Jobs
 from dashboard.state import Key
 from dashboard.store import RANK, TEXT, Prepared, Saved
-from dashboard.views.common import add_note, address, chosen, friendly, plain_markdown, show_notes
+from dashboard.views.common import (
+    add_note,
+    address,
+    chosen,
+    fresh_address,
+    friendly,
+    plain_markdown,
+    show_notes,
+    write_lists,
+)
+from dashboard.words_bringing import BASES, BETTER, LABELS, METHODS, PRESETS
 from hyperdpo.errors import HyperDPOError
 
 TICK_MS, LOOK_MS = 1000, 400
+COLUMNS = (
+    ("Main label", "main", "The column the base ranker is trained on: relevance, rating ..."),
+    ("Query id", "qid", "The column that says which rows are one list."),
+)
 STATE_WORDS = {RUNNING: "running", DONE: "done", STOPPED: "stopped", FAILED: "failed"}
-LABEL_WORDS = {L1: "counts of events", SOFTMAX: "scores"}
-BETTER_WORDS = {"max": "higher is better", "min": "lower is better"}
-METHOD_WORDS = {
-    "hyperdpo": "HyperDPO: one model for every trade-off",
-    "dpo-ls": "DPO-LS: one model for each of 11 trade-offs",
-    "dpo-soup": "DPO Soup: one model an objective, averaged",
-}
-BASE_WORDS = {"transformer": "a network, trained on the main label", "lightgbm": "LightGBM, trained on the main label"}
-PRESET_WORDS = {"": "none", "mslr": "MSLR-WEB10K or 30K (136 columns)"}
 
 
 def render() -> None:
@@ -56,17 +61,14 @@ def render() -> None:
 
 
 def _adopt_address() -> None:
-    url = address()
-    if url and url != st.session_state.get(Key.BROUGHT_URL):  # opened by an address, or gone back to one
+    url = fresh_address(Key.BROUGHT_URL)
+    if url:
         st.session_state[Key.BROUGHT], said = bringing.read_brought(url)
         add_note(*said)
 
 
 def _write_address(brought: Brought) -> None:
-    wanted = bringing.write_brought(brought)
-    if address() != wanted:
-        st.query_params.from_dict(wanted)
-    st.session_state[Key.BROUGHT_URL] = wanted
+    write_lists(bringing.write_brought(brought), Key.BROUGHT_URL)
 
 
 def _keep(**changes: Any) -> None:
@@ -129,23 +131,18 @@ def _columns(brought: Brought) -> None:
     names = bringing.header(brought.files)
     places = st.columns(3)
     if names:
-        with places[0]:
-            chosen(
-                st.selectbox, "Main label", "yours.main", brought.main if brought.main in names else "", _one("main"),
-                ["", *names], format_func=lambda n: n or "found by its name",
-                help="The column the base ranker is trained on: relevance, rating ...",
-            )  # fmt: skip
-        with places[1]:
-            chosen(
-                st.selectbox, "Query id", "yours.qid", brought.qid if brought.qid in names else "", _one("qid"),
-                ["", *names], format_func=lambda n: n or "found by its name",
-                help="The column that says which rows are one list.",
-            )  # fmt: skip
+        for place, (label, field, told) in zip(places, COLUMNS, strict=False):
+            value = getattr(brought, field)
+            with place:
+                chosen(
+                    st.selectbox, label, f"yours.{field}", value if value in names else "", _one(field), ["", *names],
+                    format_func=lambda n: n or "found by its name", help=told,
+                )  # fmt: skip
     else:
         with places[0]:
             chosen(
-                st.selectbox, "Known columns", "yours.preset", brought.preset, _one("preset"), list(PRESET_WORDS),
-                format_func=lambda p: PRESET_WORDS[p], help="Which columns of a well-known data set are objectives.",
+                st.selectbox, "Known columns", "yours.preset", brought.preset, _one("preset"), list(PRESETS),
+                format_func=PRESETS.__getitem__, help="Which columns of a well-known data set are objectives.",
             )  # fmt: skip
 
 
@@ -271,25 +268,25 @@ def _goal_row(brought: Brought, i: int, goal: Goal) -> None:
     with left:
         chosen(
             st.selectbox, f"{goal.column}: its values are", f"yours.labels.{i}", goal.labels, partial(keep, "labels"),
-            [L1, SOFTMAX], format_func=lambda v: LABEL_WORDS[v], help="Counts of events are rare and mostly 0 (clicks, "
+            list(LABELS), format_func=LABELS.__getitem__, help="Counts of events are rare and mostly 0 (clicks, "
             "purchases); scores are there for every item (quality, price).",
         )  # fmt: skip
     with right:
         chosen(
             st.selectbox, f"{goal.column}: direction", f"yours.better.{i}", goal.better, partial(keep, "better"),
-            ["max", "min"], format_func=lambda v: BETTER_WORDS[v], help="Which way the business wants it.",
+            list(BETTER), format_func=BETTER.__getitem__, help="Which way the business wants it.",
         )  # fmt: skip
 
 
 def _settings(brought: Brought, look: Look) -> None:
     chosen(
-        st.selectbox, "Method", "yours.method", brought.method, _one("method"), list(METHOD_WORDS),
-        format_func=lambda m: METHOD_WORDS[m], help="The others are there to be compared with.",
+        st.selectbox, "Method", "yours.method", brought.method, _one("method"), list(METHODS),
+        format_func=METHODS.__getitem__, help="The others are there to be compared with.",
     )  # fmt: skip
     if look.kind == RANK:
         chosen(
             st.selectbox, "Base ranker", "yours.base", brought.base, _one("base"),
-            list(BASE_WORDS), format_func=lambda b: BASE_WORDS[b],
+            list(BASES), format_func=BASES.__getitem__,
             help="What the sliders start from; it is trained first.",
         )  # fmt: skip
     else:

@@ -137,9 +137,6 @@ def _data_answer(data: RankData) -> Answer:
         "skipped": data.manifest["skipped"],
         "notes": notes,
     }
-    skipped = [
-        f"{count:,} {what.replace('_', ' ')}" for what, count in (data.manifest["skipped"] or {}).items() if count
-    ]
     lists = table(
         ["split", "lists", "items", "shortest", "median", "longest", "one item"],
         [
@@ -161,7 +158,7 @@ def _data_answer(data: RankData) -> Answer:
             ("data", f"{data.name} in {data.path}"),
             ("size", f"{about['queries']:,} lists, {about['items']:,} items, {about['features']} features"),
             ("split", split["how"] + ("" if split.get("seed") is None else f", seed {split['seed']}")),
-            *([("skipped", ", ".join(skipped))] if skipped else []),
+            *([("skipped", ", ".join(data.skipped))] if data.skipped else []),
             *[("note", note) for note in notes],
         ]
     )

@@ -66,6 +66,12 @@ class RankData:
     def name(self) -> str:
         return str(self.manifest["name"])
 
+    @property
+    def skipped(self) -> list[str]:
+        """What was left out as the files were read, as `3 lines without data`; empty where nothing was."""
+        counts = self.manifest["skipped"] or {}
+        return [f"{count:,} {what.replace('_', ' ')}" for what, count in counts.items() if count]
+
     @cached_property
     def qids(self) -> list[str]:
         """(Q,) the queries' ids in file order."""

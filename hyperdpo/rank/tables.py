@@ -37,6 +37,10 @@ QUERY_TEXT_NAMES = ("query_text", "query", "text")
 CELLS_AT_ONCE = 4_000_000
 
 
+def _column_names(table: pq.ParquetFile) -> list[str]:
+    return [name for name in table.schema_arrow.names if not name.startswith("__index_level_")]
+
+
 class TableReader:
     """One CSV, TSV or Parquet file."""
 
@@ -96,13 +100,23 @@ class TableReader:
         """'row N', the header not counted."""
         return [f"row {row + 1}" for row in rows]
 
+    def header(self) -> list[str]:
+        """The column names, without the rows. Raises DataError for a header that cannot be read."""
+        with opened(self.file) as stream:
+            if plain_suffix(self.file) in PARQUET_SUFFIXES:
+                with self._sound():
+                    return _column_names(pq.ParquetFile(stream.content))
+            return self._header(stream.content.readline())
+
+    @property
+    def _separator(self) -> str:
+        return "\t" if plain_suffix(self.file) == ".tsv" else ","
+
     def _frames(self) -> Iterator[pd.DataFrame]:
         return self._parquet_frames() if plain_suffix(self.file) in PARQUET_SUFFIXES else self._csv_frames()
 
     def _csv_frames(self) -> Iterator[pd.DataFrame]:
-        separator = "\t" if plain_suffix(self.file) == ".tsv" else ","
-        with opened(self.file) as stream:
-            names = self._header(stream.content.readline(), separator)
+        names = self.header()
         self._find_qid(names)
         strings = {*QID_NAMES, self.qid, *TEXT_NAMES, *MAYBE_TEXT_NAMES, *QUERY_TEXT_NAMES}
         strings |= {*self._described, *self.references}
@@ -110,7 +124,7 @@ class TableReader:
             with self._explained():
                 frames = pd.read_csv(
                     stream.content,
-                    sep=separator,
+                    sep=self._separator,
                     encoding="utf-8-sig",
                     dtype={name: str for name in names if name in strings},
                     index_col=False,
@@ -145,7 +159,7 @@ class TableReader:
 
     def _look_for_cut(self) -> None:
         """Add a problem if the last line has no newline and fewer cells than the header; for files with wrong cells."""
-        separator = b"\t" if plain_suffix(self.file) == ".tsv" else b","
+        separator = self._separator.encode()
         with opened(self.file) as stream:
             header = last = stream.content.readline()
             for line in stream.content:
@@ -156,13 +170,13 @@ class TableReader:
                 f"{header.count(separator) + 1} cells. Copy the file again."
             )
 
-    def _header(self, line: bytes, separator: str) -> list[str]:
+    def _header(self, line: bytes) -> list[str]:
         """The column names. Raises DataError for repeated or empty names, or another separator."""
         try:
             text = line.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise DataError(f"{self.file.name} is not UTF-8 text ({error.reason}); save it as UTF-8.") from None
-        names = next(csv.reader(io.StringIO(text), delimiter=separator), [])
+        names = next(csv.reader(io.StringIO(text), delimiter=self._separator), [])
         problems = [
             f"{self.file.name}: column {name!r} is named twice in the header; give each column its own name."
             for name in sorted({n for n in names if names.count(n) > 1})
@@ -172,30 +186,35 @@ class TableReader:
         if len(names) == 1 and any(c in names[0] for c in ";\t,|"):
             problems.append(
                 f"{self.file.name}: the header {names[0][:60]!r} has one column; separate columns by "
-                f"{'tabs' if separator == chr(9) else 'commas'} (.csv) or tabs (.tsv)."
+                f"{'tabs' if self._separator == chr(9) else 'commas'} (.csv) or tabs (.tsv)."
             )
         if problems:
             raise DataError(problems)
         return names
 
     def _parquet_frames(self) -> Iterator[pd.DataFrame]:
-        with opened(self.file) as stream:
-            try:
-                table = pq.ParquetFile(stream.content)
-                names = [name for name in table.schema_arrow.names if not name.startswith("__index_level_")]
-                self._find_qid(names)
-                self._check_types(table.schema_arrow, names)
-                done = 0
-                for batch in table.iter_batches(max(1_000, CELLS_AT_ONCE // max(1, len(names))), columns=names):
-                    done += batch.num_rows
-                    yield batch.to_pandas(ignore_metadata=True)
-                    if self._progress:
-                        size = self.file.stat().st_size
-                        self._progress(self.file.name, size * done // max(1, table.metadata.num_rows), size)
-            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-                raise DataError(
-                    f"{self.file.name} is not a sound Parquet file ({error}); it is cut, damaged or another format."
-                ) from None
+        with opened(self.file) as stream, self._sound():
+            table = pq.ParquetFile(stream.content)
+            names = _column_names(table)
+            self._find_qid(names)
+            self._check_types(table.schema_arrow, names)
+            done = 0
+            for batch in table.iter_batches(max(1_000, CELLS_AT_ONCE // max(1, len(names))), columns=names):
+                done += batch.num_rows
+                yield batch.to_pandas(ignore_metadata=True)
+                if self._progress:
+                    size = self.file.stat().st_size
+                    self._progress(self.file.name, size * done // max(1, table.metadata.num_rows), size)
+
+    @contextlib.contextmanager
+    def _sound(self) -> Iterator[None]:
+        """Raises DataError for what Arrow says of a file that is not Parquet."""
+        try:
+            yield
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise DataError(
+                f"{self.file.name} is not a sound Parquet file ({error}); it is cut, damaged or another format."
+            ) from None
 
     def _check_types(self, schema: pa.Schema, names: Sequence[str]) -> None:
         """Raises DataError naming every column that holds neither numbers nor texts."""

@@ -360,8 +360,7 @@ def _step(model: TextModel, rows: int, length: int, scored: int) -> Tensor:
     weights = torch.ones(rows, model.m, device=device) / model.m
     with model._precision(device):
         seen = torch.ones(rows, length, dtype=torch.bool, device=device)
-        model.condition(weights)
-        embedded, seen = model.with_prefix(model.embed(ids), seen, weights)
+        embedded, seen = model.conditioned_input(ids, seen, weights)
         return model.token_losses(embedded, seen, ids[:, length - scored :]).sum()
 
 

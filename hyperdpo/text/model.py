@@ -129,26 +129,36 @@ class TextModel(nn.Module):
         return HyperCore(self.m, len(factors), self.prompt_config.lora_rank).to(self.device)
 
     def _turned(self, layer: int, factor: nn.Module, inputs: tuple[Tensor, ...], given: Tensor) -> Tensor:
-        assert self._turns is not None, "condition() comes before a forward pass"
+        assert self._turns is not None, "condition() or turn() comes before a forward pass"
         return given @ self._turns[:, layer].to(given.dtype)
 
-    def condition(self, weights: Tensor | None) -> None:
-        """Turn LoRA to `weights`, (m,) or (rows, m), for the forward passes that follow; the base is as it was.
+    def turns(self, weights: Tensor | None) -> Tensor | None:
+        """M(w) of every adapted layer, (rows, layers, r, r), for `weights` (m,) or (rows, m); None without a core."""
+        if self.core is None:
+            return None
+        assert weights is not None, "a conditioned adapter needs w"
+        turned: Tensor = self.core(weights.view(-1, self.m).to(self.prompt.prefix))
+        return turned
+
+    def turn(self, turns: Tensor | None) -> None:
+        """Let LoRA have these `turns` in the forward passes that follow; the base is as it was.
 
         It stays so until the next call: recomputed activations need it in the backward pass.
         """
-        if self.core is not None:
-            assert weights is not None, "a conditioned adapter needs w"
-            self._turns = self.core(weights.view(-1, self.m).to(self.prompt.prefix.dtype))
+        self._turns = turns
+
+    def condition(self, weights: Tensor | None) -> None:
+        """Turn LoRA to `weights`, (m,) or (rows, m), as `turn` does."""
+        self.turn(self.turns(weights))
 
     @torch.no_grad()
     def lora_at(self, weights: Tensor) -> list[Tensor]:
         """The first factor of every adapted layer at one w (m,), each (r, inputs): M(w)^T A, or A without a core."""
         factors = [factor.weight.detach() for factor in lora_factors(self.backbone)]
-        if self.core is None:
+        turns = self.turns(weights)
+        if turns is None:
             return factors
-        turns = self.core(weights.view(1, -1).to(self.device, factors[0].dtype))[0]
-        return [turn.T @ factor for turn, factor in zip(turns, factors, strict=True)]
+        return [turn.T @ factor for turn, factor in zip(turns[0], factors, strict=True)]
 
     def rate_of(self, name: str) -> float:
         """Factor on the learning rate of a parameter."""
@@ -190,6 +200,11 @@ class TextModel(nn.Module):
         embedded: Tensor = self.backbone.get_input_embeddings()(ids)
         return embedded
 
+    def conditioned_input(self, ids: Tensor, attention: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+        """LoRA turned to `weights`, and what the next forward pass takes: ids (rows, t) with each row's prefix."""
+        self.condition(weights)
+        return self.with_prefix(self.embed(ids), attention, weights)
+
     def with_prefix(self, embedded: Tensor, attention: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
         """Prepend each row's prefix: embeddings (rows, k + t, d_model) and attention (rows, k + t).
 
@@ -211,8 +226,7 @@ class TextModel(nn.Module):
         if weights is not None and weights.dim() == 2:
             weights = weights.repeat_interleave(mask.shape[1], 0)[real]
         with self._precision(ids.device):
-            self.condition(weights)
-            embedded, seen = self.with_prefix(self.embed(ids), attention, weights)
+            embedded, seen = self.conditioned_input(ids, attention, weights)
             scores = self._scores(embedded, seen, ids, scored)
         return _scatter(scores, mask)
 
@@ -264,8 +278,7 @@ class TextModel(nn.Module):
         real = mask.flatten()
         ids, attention, scored = (x.flatten(0, 1)[real] for x in tokens)
         with self._precision(ids.device):
-            self.condition(weights)
-            embedded, seen = self.with_prefix(self.embed(ids), attention, weights)
+            embedded, seen = self.conditioned_input(ids, attention, weights)
             return self._logits(embedded, seen, ids.shape[1] - first_scored(scored)).float()
 
     def encode(self, tokens: Tokens, base: Tensor, mask: Tensor) -> Tokens:
