@@ -118,7 +118,7 @@ class Reproduce:
         given = dict(text.partition("=")[::2] for text in self.data if text.startswith(TEXT_DATA))
         recipe = read_text_recipe(file, size, data=given, seeds=self.seeds, epochs=self.epochs, lists=self.queries)
         document, text, files = reproduce_text(
-            recipe, size, self.work, device=self.device, images=not self.no_images, say=say
+            recipe, size, self.work, jobs=self.jobs, device=self.device, images=not self.no_images, say=say
         )
         shown = "\n".join([text, *(f"wrote {file}" for file in files)])
         return recipe.name, {**document, "files": list(map(str, files))}, shown

@@ -6,6 +6,7 @@ A row with c = 1 is the tuned model, a row without weights the base. Any other c
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -147,6 +148,12 @@ def _drawn(
             return
 
 
+def _cache_argument(model: TextModel) -> str:
+    """What the architecture's forward pass calls its cache: transformers gave it another name in 5.24."""
+    taken = inspect.signature(model.backbone.get_base_model().forward).parameters
+    return "cache" if "cache" in taken else "past_key_values"
+
+
 class _Decoder:
     """The batch being decoded: a tuned and, where c is not 1, a base lane for each row."""
 
@@ -161,6 +168,7 @@ class _Decoder:
         self.share = share.unsqueeze(1)
         self.done = 0
         self.cache: Any = DynamicCache()
+        self.cached_as = _cache_argument(model)
         with torch.no_grad():
             given = [row.weights for row in rows if row.weights is not None]
             self.turns = model.turns(torch.stack(given).to(device)) if given else None  # the same at every token
@@ -191,7 +199,7 @@ class _Decoder:
             "inputs_embeds": embedded,
             "attention_mask": self.attention.long(),
             "position_ids": where,
-            "past_key_values": self.cache,
+            self.cached_as: self.cache,
             "use_cache": True,
             "logits_to_keep": 1,
         }

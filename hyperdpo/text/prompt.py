@@ -62,14 +62,16 @@ class HyperPrompt(nn.Module):
 class HyperCore(nn.Module):
     """A matrix M(w) between the two factors of each adapted layer: x A^T M(w) B^T in place of x A^T B^T (ours).
 
-    At one w this is LoRA of the same rank, with the factor M(w)^T A: what is exported is ordinary. M begins around the
-    identity, and B at 0 as in LoRA, so that it changes nothing yet. Preferences in the core of LoRA: Zhong et al. 2024
-    (Panacea), where M is diagonal.
+    At one w this is LoRA of the same rank, with the factor M(w)^T A: what is exported is ordinary. M(w) is what an MLP
+    gives plus a diagonal matrix with m w_j at every m-th place from j on, so that each objective begins with rows of A
+    and B of its own: at equal weights they are LoRA as it is, at a corner LoRA of that objective alone, as the members
+    of a soup are. B begins at 0 as in LoRA, so that it changes nothing yet. Preferences in the core of LoRA: Zhong et
+    al. 2024 (Panacea), where M is diagonal; a soup trained as a whole: Wang et al. 2024 (CLP).
 
     Args:
         m: objectives.
         layers: adapted layers.
-        rank: of LoRA.
+        rank: of LoRA; where it is below m some objectives have no row of their own, and share those of the others.
         hidden: width of the MLP.
     """
 
@@ -81,7 +83,9 @@ class HyperCore(nn.Module):
     def forward(self, weights: Tensor) -> Tensor:
         """(rows, layers, r, r) for `weights` (rows, m)."""
         turned: Tensor = self.turn(weights).unflatten(-1, (self.layers, self.rank, self.rank))
-        return turned + torch.eye(self.rank, dtype=turned.dtype, device=turned.device)
+        m = weights.shape[-1]
+        own = m * weights[:, torch.arange(self.rank, device=weights.device) % m]
+        return turned + torch.diag_embed(own).unsqueeze(1)
 
 
 def _mlp(inputs: int, hidden: int, outputs: int, *, bias: float, start: float = START) -> nn.Sequential:

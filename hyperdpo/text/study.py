@@ -8,15 +8,17 @@ A recipe with `kind = "text"`:
                           own: prompt and, by size, quick = { fit, prompt } and full = { .. }
     [published."LABEL"]   the paper's figures
 
-Every (variant, seed) is a run folder of its own below --work; what is finished there is not trained again.
+Every (variant, seed) is a run folder of its own below --work; what is finished there is not trained again, and recipes
+share it. With several jobs each training is a process of one thread.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import time
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from hyperdpo import figures
 from hyperdpo.errors import ConfigError, nearest
 from hyperdpo.files import without_nan, write_atomic, write_json
 from hyperdpo.front import ParetoFront
-from hyperdpo.methods import MethodConfig
+from hyperdpo.methods import MethodConfig, members
 from hyperdpo.paired import Sampled, Samples
 from hyperdpo.tables import table
 from hyperdpo.text.data import Preferences, load_preferences, part_of_run
@@ -38,8 +40,8 @@ from hyperdpo.text.run import TextRun
 from hyperdpo.text.tokens import TokenConfig
 from hyperdpo.text.train import TextConfig, train
 from hyperdpo.training import FitConfig
+from hyperdpo.workers import Pace, Progress, Say, Workers, locked
 
-Say = Callable[[str], None]
 SIZE_KEYS = (
     "model", "data", "objectives", "lists", "beta", "seeds", "points", "follow", "fit", "tokens", "prompt", "precision",
     "micro", "checkpointing",
@@ -181,48 +183,130 @@ def _defaults(config: Any) -> dict[str, Any]:
     return {f.name: getattr(config, f.name) for f in fields(config)}
 
 
+@dataclass(frozen=True)
+class Unit:
+    """One training of a recipe, and where its run lies.
+
+    Attributes:
+        label: what a person reads in the progress.
+        config: the training, seed included.
+        out: the run folder.
+        m: objectives.
+        follow: texts sampled at each weight afterwards; 0 samples none.
+    """
+
+    label: str
+    config: TextConfig
+    out: Path
+    m: int
+    follow: int
+
+    @property
+    def key(self) -> str:
+        return self.out.name
+
+    @property
+    def kind(self) -> tuple[str, str]:
+        return (_tag(self.config), self.config.method.method)
+
+    @property
+    def weight(self) -> float:
+        return float(len(members(self.config.method, self.m)) * self.config.fit.epochs)
+
+    @property
+    def followed(self) -> Path:
+        """What the sampled texts said."""
+        return self.out / f"follow-{self.follow}.json"
+
+    @property
+    def missing(self) -> bool:
+        return not (self.out / "manifest.json").exists() or (self.follow > 0 and not self.followed.exists())
+
+
+@dataclass(frozen=True)
+class _Training:
+    """Trains a unit, follows its texts, and gives the seconds it took; it can be sent to another process."""
+
+    recipe: TextRecipe
+    preferences: Preferences
+    device: str
+    say: Say | None
+
+    def __call__(self, unit: Unit) -> float:
+        started = time.monotonic()
+        run = train(
+            self.preferences, self.recipe.model, unit.config, unit.out, resume=True, device=self.device,
+            origin=self.recipe.data, log=self._log,
+        )  # fmt: skip
+        if unit.follow and not unit.followed.exists():
+            prompts = spread_prompts(part_of_run(run.config, self.preferences, "test"), unit.follow)
+            write_json(unit.followed, follow(run, prompts, points=self.recipe.points).to_dict())
+        return time.monotonic() - started
+
+    def _log(self, line: str) -> None:
+        if self.say is not None and line.startswith("model "):
+            self.say(f"    {line}")
+
+
 def reproduce_text(
     recipe: TextRecipe,
     size: str,
     work: Path,
     *,
+    jobs: int = 1,
     device: str = "auto",
     images: bool = True,
     say: Say = lambda line: None,
 ) -> tuple[dict[str, Any], str, list[Path]]:
-    """Run a text recipe: its document, its table for people, and the files written below `work`/NAME-SIZE.
+    """Run a text recipe in `jobs` processes: its document, its table for people, and the files written below
+    `work`/NAME-SIZE.
 
-    Raises ConfigError or DataError where the model or the data cannot be had; Interrupted with everything kept.
+    Raises ConfigError or DataError where the model or the data cannot be had or trainings failed, RunError where
+    another study runs in `work`; Interrupted with everything kept.
     """
     preferences = load_preferences(list(recipe.data), objectives=list(recipe.objectives), limit=recipe.lists)
-    total, done = sum(v.seeds for v in recipe.variants), 0
-    rows = []
-    for variant in recipe.variants:
-        row = Row(variant, [], [])
-        for seed in range(variant.seeds):
-            say(f"[{done}/{total}] {recipe.name}: {variant.label}, seed {seed}")
-            run = _unit(recipe, variant, seed, preferences, work, device, say)
-            row.runs.append(run)
-            row.fronts.append(_decoded(recipe, run, preferences) if variant.decoding else run.folder.fronts()[0])
-            if recipe.follow and variant.method.method == OURS:
-                row.correlation.append(_followed(recipe, run, preferences))
-            done += 1
-        rows.append(row)
+    units = [[_unit(recipe, v, seed, preferences, work) for seed in range(v.seeds)] for v in recipe.variants]
+    with locked(work):
+        _train_all([unit for each in units for unit in each], recipe, preferences, jobs, device, say)
+        rows = []
+        for variant, each in zip(recipe.variants, units, strict=True):
+            runs = [TextRun(unit.out) for unit in each]
+            fronts = [_decoded(recipe, r, preferences) if variant.decoding else r.folder.fronts()[0] for r in runs]
+            rows.append(Row(variant, runs, fronts, [_followed(unit) for unit in each if unit.follow]))
     chance = rows[0].runs[0].folder.fronts()[-1]
     document = _document(recipe, size, preferences, rows, chance)
     text = _text(recipe, document, chance)
     return document, text, _write(recipe, work / f"{recipe.name}-{size}", document, text, rows, chance, images=images)
 
 
-def _unit(
-    recipe: TextRecipe, variant: Variant, seed: int, preferences: Preferences, work: Path, device: str, say: Say
-) -> TextRun:
-    config = variant.config(recipe.config, seed)
-    out = work / "text" / f"{preferences.fingerprint[:10]}-{variant.method.method}-{_tag(config)}-{seed}"
-    return train(
-        preferences, recipe.model, config, out, resume=True, device=device, origin=recipe.data,
-        log=lambda line: say(f"    {line}") if line.startswith("model ") else None,
-    )  # fmt: skip
+def _unit(recipe: TextRecipe, variant: Variant, seed: int, preferences: Preferences, work: Path) -> Unit:
+    config, method = variant.config(recipe.config, seed), variant.method.method
+    out = work / "text" / f"{preferences.fingerprint[:10]}-{method}-{_tag(config)}-{seed}"
+    label = f"{recipe.name}: {variant.label}, seed {seed}"
+    return Unit(label, config, out, len(preferences.objectives), recipe.follow if method == OURS else 0)
+
+
+def _train_all(
+    units: Sequence[Unit], recipe: TextRecipe, preferences: Preferences, jobs: int, device: str, say: Say
+) -> None:
+    """Train what is not there yet, the longest first. Raises ConfigError with every failure once all have ended."""
+    unique = {unit.key: unit for unit in reversed(units)}  # the first label of a training that two rows share
+    todo = sorted((unit for unit in unique.values() if unit.missing), key=lambda unit: -unit.weight)
+    pace = Pace()
+    for unit in unique.values():
+        if not unit.missing:
+            pace.add(unit, float(TextRun(unit.out).config["seconds"]))
+    jobs = min(jobs, max(1, len(todo)))
+    progress = Progress(len(unique), todo, pace, jobs, say)
+    work = _Training(recipe, preferences, device, say if jobs == 1 else None)
+    failed = []
+    with Workers(jobs, alone=False) as workers:
+        for unit, outcome in workers.run(work, todo):
+            progress.ended(unit, None if isinstance(outcome, str) else outcome)
+            if isinstance(outcome, str):
+                failed.append(f"{unit.label}: {outcome}")
+    if failed:
+        raise ConfigError([f"{len(failed)} trainings failed; the same command tries them again:", *failed])
 
 
 def _decoded(recipe: TextRecipe, run: TextRun, preferences: Preferences) -> ParetoFront:
@@ -243,13 +327,9 @@ def _tag(config: TextConfig) -> str:
     return hashlib.sha256(described.encode()).hexdigest()[:8]
 
 
-def _followed(recipe: TextRecipe, run: TextRun, preferences: Preferences) -> dict[str, Any]:
-    """Rank correlations of w and score, kept in the run folder."""
-    file = run.folder.path / f"follow-{recipe.follow}.json"
-    if not file.exists():
-        prompts = spread_prompts(part_of_run(run.config, preferences, "test"), recipe.follow)
-        write_json(file, follow(run, prompts, points=recipe.points).to_dict())
-    kept = json.loads(file.read_text("utf-8"))
+def _followed(unit: Unit) -> dict[str, Any]:
+    """Rank correlations of w and score, and the worst of diversity and fluency over the weights."""
+    kept = json.loads(unit.followed.read_text("utf-8"))
     found = {name: each["spearman"] for name, each in kept["rank_correlation"].items()}
     base = kept["rows"][-1]
     inner = kept["rows"][:-1]

@@ -18,15 +18,16 @@ from hyperdpo.front import hypervolume, sparsity
 from hyperdpo.methods import TREES
 from hyperdpo.rank.data import open_data
 from hyperdpo.rank.run import RankRun
-from hyperdpo.rank.study import runner, units
+from hyperdpo.rank.study import units
 from hyperdpo.rank.study.recipe import Case, Overrides, read_recipe
 from hyperdpo.rank.study.report import csv_text
 from hyperdpo.rank.study.rows import at_main, parameters_at
-from hyperdpo.rank.study.runner import Pace, execute, time_left
+from hyperdpo.rank.study.runner import execute
 from hyperdpo.rank.study.sources import Fold, parse_given, prepare, rotated
 from hyperdpo.rank.study.study import Outcome, reproduce
 from hyperdpo.rank.study.units import SCALES, Store, Unit
 from hyperdpo.rank.train import PAPER, RankConfig
+from hyperdpo.workers import Pace, locked, time_left
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 FIT = """
@@ -480,7 +481,7 @@ def test_the_time_left_rests_on_what_was_measured() -> None:
 
 
 def test_two_studies_do_not_share_a_work_folder_at_once(tmp_path: Path) -> None:
-    with runner._locked(tmp_path), pytest.raises(RunError, match="Another study is running"):
+    with locked(tmp_path), pytest.raises(RunError, match="Another study is running"):
         execute([], Store(tmp_path))
     assert execute([], Store(tmp_path)) == []
 

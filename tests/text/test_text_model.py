@@ -64,13 +64,17 @@ def test_trained_parameters_are_those_of_the_paper_s_layout() -> None:
     assert all(name.startswith("prompt.") or "lora_" in name for name in named)
 
 
-def test_the_core_is_a_matrix_a_layer_around_the_identity_and_changes_nothing_before_training() -> None:
+def test_the_core_gives_each_objective_rows_of_its_own_and_changes_nothing_before_training() -> None:
     core = HyperCore(3, 5, 4)
     w = torch.tensor([[0.2, 0.3, 0.5], [1.0, 0.0, 0.0]])
     turns = core(w)
     assert turns.shape == (2, 5, 4, 4)
-    assert 0.05 < (turns[0] - turns[1]).abs().max() < 1
-    torch.testing.assert_close(turns[1, 2], torch.eye(4) + core.turn(w[1])[32:48].view(4, 4))
+    learned = core.turn(w).view(2, 5, 4, 4)
+    torch.testing.assert_close(turns[0, 2] - learned[0, 2], torch.diag(torch.tensor([0.6, 0.9, 1.5, 0.6])))
+    torch.testing.assert_close(turns[1, 4] - learned[1, 4], torch.diag(torch.tensor([3.0, 0.0, 0.0, 3.0])))
+    even = torch.full((1, 3), 1 / 3)
+    torch.testing.assert_close((core(even) - core.turn(even).view(1, 5, 4, 4))[0, 0], torch.eye(4))
+    assert 0.05 < (learned[0] - learned[1]).abs().max() < 1, "what the MLP adds depends on w from the start"
     model, plain = (TextModel(tiny_model(), 2, c, conditioned=True) for c in (PromptConfig(), PAPER))
     with torch.no_grad():
         for own, other in zip(model.prompt.parameters(), plain.prompt.parameters(), strict=True):

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from hyperdpo.errors import RunError
 from hyperdpo.files import write_atomic
@@ -268,8 +267,3 @@ def _resumable(out: Path, base: str) -> bool:
         return bool(json.loads((out / TRAINING / "plan.json").read_text("utf-8"))["base"] == base)
     except (OSError, ValueError, KeyError, TypeError):
         return False
-
-
-def one_thread() -> None:
-    """What a process of a study does first: seconds are comparable, and small networks gain little from more."""
-    torch.set_num_threads(1)
