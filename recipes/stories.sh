@@ -16,7 +16,7 @@ mkdir -p "$work"
 hyperdpo train text --model "$work/base" --data "$work/lists.jsonl.xz" --out "$work/run" --resume \
     --objective upbeat:softmax:0.5 --objective concise:softmax:0.5 --objective talkative:softmax:0.5 \
     --max-prompt 40 --max-response 64 --end False --precision bf16 --epochs 3 --patience 3 --batch-size 4 \
-    --learning-rate 0.002 --lora-rank 8 --lora-alpha 16 --beta 0.13
+    --learning-rate 0.002 --beta 0.13
 rm -rf "$out"
 cp -r "$work/run" "$out"
 rm -f "$out/train.log"

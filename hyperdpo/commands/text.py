@@ -70,8 +70,8 @@ class PromptFlags:
     ] = None
     rate: Annotated[float | None, flag("Learning rate of the prefix, in units of LoRA's.", "FLOAT", "5")] = None
     core_rate: Annotated[float | None, flag("Learning rate of LoRA's core, likewise.", "FLOAT", "10")] = None
-    lora_rank: Annotated[int | None, flag("Of the adapter.", "INT", "4")] = None
-    lora_alpha: Annotated[float | None, flag("Of the adapter.", "FLOAT", "8.0")] = None
+    lora_rank: Annotated[int | None, flag("Of the adapter; of each objective's where w turns it.", "INT", "4")] = None
+    lora_alpha: Annotated[float | None, flag("Of the adapter, likewise.", "FLOAT", "8.0")] = None
     lora_targets: Annotated[str | None, flag("Modules the adapter is put on.", "a,b,..", "all-linear")] = None
 
 
@@ -214,7 +214,11 @@ def text_info(folder: RunFolder) -> Answer:
             (
                 "LoRA",
                 f"rank {prompt['lora_rank']}, alpha {prompt['lora_alpha']:g}, {', '.join(prompt['lora_targets'])}"
-                + (", its core turned by w" if prompt.get("conditioning") == "prompt+lora" and conditioned else ""),
+                + (
+                    ", for each objective, turned by w"
+                    if prompt.get("conditioning") == "prompt+lora" and conditioned
+                    else ""
+                ),
             ),
             ("parameters", f"{config['parameters']:,} in {config['models']} model{'s' * (config['models'] > 1)}"),
             (

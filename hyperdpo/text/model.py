@@ -45,7 +45,8 @@ class PromptConfig:
     Attributes:
         tokens: k virtual tokens.
         rank: r of the mask; a baseline's plain prefix has none.
-        lora_rank, lora_alpha, lora_dropout: of the adapter.
+        lora_rank, lora_alpha, lora_dropout: of the adapter. Where w turns LoRA each objective has `lora_rank` rows of
+            its own, and `lora_alpha` is in proportion.
         lora_targets: names of the adapted modules, or `all-linear`.
         conditioning: what depends on w: the `prompt` alone, as in the paper, or LoRA too (see `prompt.HyperCore`).
         rate, core_rate: learning rates of the prefix and of LoRA's core, in units of LoRA's own: at the same rate w
@@ -112,13 +113,14 @@ class TextModel(nn.Module):
         embedding = _embedding(backbone)
         rows = torch.from_numpy(rng_for(seed, 41).integers(len(embedding.weight), size=self.prompt_config.tokens))
         start = embedding.weight.detach()[rows.to(embedding.weight.device)]
-        self.backbone = _with_lora(backbone, self.prompt_config)
+        turned = conditioned and self.prompt_config.conditioning == "prompt+lora"
+        self.backbone = _with_lora(backbone, self.prompt_config, adapters=m if turned else 1)
         self.prompt: HyperPrompt | PlainPrompt = (
             HyperPrompt(m, self.prompt_config.rank, start) if conditioned else PlainPrompt(start)
         )
         self.core: HyperCore | None = None
         self._turns: Tensor | None = None
-        if conditioned and self.prompt_config.conditioning == "prompt+lora":
+        if turned:
             self.core = self._with_core()
 
     def _with_core(self) -> HyperCore:
@@ -335,13 +337,14 @@ def _without_dropout(backbone: nn.Module) -> None:
                 setattr(module, name, 0.0)
 
 
-def _with_lora(backbone: PreTrainedModel, config: PromptConfig) -> Any:
+def _with_lora(backbone: PreTrainedModel, config: PromptConfig, adapters: int) -> Any:
+    """The backbone with one adapter that has the rows of so many."""
     from peft import LoraConfig, get_peft_model
 
     targets = config.lora_targets
     lora = LoraConfig(
-        r=config.lora_rank,
-        lora_alpha=config.lora_alpha,  # type: ignore[arg-type]
+        r=adapters * config.lora_rank,
+        lora_alpha=adapters * config.lora_alpha,  # type: ignore[arg-type]
         lora_dropout=config.lora_dropout,
         target_modules=targets[0] if targets == ("all-linear",) else list(targets),
         fan_in_fan_out=any(type(x).__name__ == "Conv1D" for x in backbone.modules()),

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 
 HIDDEN = 64  # width of the MLPs
+import os
+SCALE = float(os.environ.get("SC", "1"))
 START = 0.3  # how far the mask may depend on w before training, against PyTorch's own initial scale
 
 
@@ -62,30 +64,29 @@ class HyperPrompt(nn.Module):
 class HyperCore(nn.Module):
     """A matrix M(w) between the two factors of each adapted layer: x A^T M(w) B^T in place of x A^T B^T (ours).
 
-    At one w this is LoRA of the same rank, with the factor M(w)^T A: what is exported is ordinary. M(w) is what an MLP
-    gives plus a diagonal matrix with m w_j at every m-th place from j on, so that each objective begins with rows of A
-    and B of its own: at equal weights they are LoRA as it is, at a corner LoRA of that objective alone, as the members
-    of a soup are. B begins at 0 as in LoRA, so that it changes nothing yet. Preferences in the core of LoRA: Zhong et
-    al. 2024 (Panacea), where M is diagonal; a soup trained as a whole: Wang et al. 2024 (CLP).
+    M(w) is what an MLP gives plus a diagonal matrix of m w_j, r times for each objective: each begins with r rows of A
+    and B of its own, at equal weights LoRA as it is, at a corner LoRA of that objective alone, as the members of a soup
+    are. At one w it is LoRA of rank m r with the factor M(w)^T A: what is exported is ordinary. B begins at 0 as in
+    LoRA, so that it changes nothing yet. Preferences in the core of LoRA: Zhong et al. 2024 (Panacea), where M is
+    diagonal; a soup trained as a whole: Wang et al. 2024 (CLP).
 
     Args:
         m: objectives.
         layers: adapted layers.
-        rank: of LoRA; where it is below m some objectives have no row of their own, and share those of the others.
+        rank: r, rows of an objective.
         hidden: width of the MLP.
     """
 
     def __init__(self, m: int, layers: int, rank: int, hidden: int = HIDDEN) -> None:
         super().__init__()
-        self.layers, self.rank = layers, rank
-        self.turn = _mlp(m, hidden, layers * rank * rank, bias=0.0, start=1.0)
+        self.m, self.layers, self.rank = m, layers, rank
+        self.turn = _mlp(m, hidden, layers * (m * rank) ** 2, bias=0.0, start=float(os.environ.get('ST','1.0')))
 
     def forward(self, weights: Tensor) -> Tensor:
-        """(rows, layers, r, r) for `weights` (rows, m)."""
-        turned: Tensor = self.turn(weights).unflatten(-1, (self.layers, self.rank, self.rank))
-        m = weights.shape[-1]
-        own = m * weights[:, torch.arange(self.rank, device=weights.device) % m]
-        return turned + torch.diag_embed(own).unsqueeze(1)
+        """(rows, layers, m r, m r) for `weights` (rows, m)."""
+        own = torch.diag_embed(SCALE * weights.repeat_interleave(self.rank, -1))
+        turned: Tensor = self.turn(weights).unflatten(-1, (self.layers, *own.shape[1:]))
+        return turned + own.unsqueeze(1)
 
 
 def _mlp(inputs: int, hidden: int, outputs: int, *, bias: float, start: float = START) -> nn.Sequential:

@@ -65,15 +65,15 @@ def test_trained_parameters_are_those_of_the_paper_s_layout() -> None:
 
 
 def test_the_core_gives_each_objective_rows_of_its_own_and_changes_nothing_before_training() -> None:
-    core = HyperCore(3, 5, 4)
+    core = HyperCore(3, 5, 2)
     w = torch.tensor([[0.2, 0.3, 0.5], [1.0, 0.0, 0.0]])
     turns = core(w)
-    assert turns.shape == (2, 5, 4, 4)
-    learned = core.turn(w).view(2, 5, 4, 4)
-    torch.testing.assert_close(turns[0, 2] - learned[0, 2], torch.diag(torch.tensor([0.6, 0.9, 1.5, 0.6])))
-    torch.testing.assert_close(turns[1, 4] - learned[1, 4], torch.diag(torch.tensor([3.0, 0.0, 0.0, 3.0])))
+    assert turns.shape == (2, 5, 6, 6)
+    learned = core.turn(w).view(2, 5, 6, 6)
+    torch.testing.assert_close(turns[0, 2] - learned[0, 2], torch.diag(torch.tensor([0.6, 0.6, 0.9, 0.9, 1.5, 1.5])))
+    torch.testing.assert_close(turns[1, 4] - learned[1, 4], torch.diag(torch.tensor([3.0, 3.0, 0.0, 0.0, 0.0, 0.0])))
     even = torch.full((1, 3), 1 / 3)
-    torch.testing.assert_close((core(even) - core.turn(even).view(1, 5, 4, 4))[0, 0], torch.eye(4))
+    torch.testing.assert_close((core(even) - core.turn(even).view(1, 5, 6, 6))[0, 0], torch.eye(6))
     assert 0.05 < (learned[0] - learned[1]).abs().max() < 1, "what the MLP adds depends on w from the start"
     model, plain = (TextModel(tiny_model(), 2, c, conditioned=True) for c in (PromptConfig(), PAPER))
     with torch.no_grad():
