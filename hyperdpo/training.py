@@ -339,7 +339,8 @@ def _weights(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _frozen(model: nn.Module) -> set[str]:
-    return {name for name, p in model.named_parameters() if not p.requires_grad}
+    """Their names in state_dict(), where a tied one stands under each of its names."""
+    return {name for name, p in model.named_parameters(remove_duplicate=False) if not p.requires_grad}
 
 
 def _load_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:

@@ -23,7 +23,7 @@ from hyperdpo.resuming import TRAINING, open_folder, read_part, write_part
 from hyperdpo.runs import versions, write_run
 from hyperdpo.text.data import Preferences
 from hyperdpo.text.evaluate import MAIN, evaluate_run
-from hyperdpo.text.model import PromptConfig, TextModel, check_pair, fingerprint, load_backbone, load_tokenizer
+from hyperdpo.text.model import PromptConfig, TextModel, check_pair, load_frozen, load_tokenizer
 from hyperdpo.text.run import TextRun
 from hyperdpo.text.tokens import TextBatch, TextBatches, TokenConfig, TokenLists, tokenise
 from hyperdpo.training import FitConfig, fit, make_accelerator, rng_for, seed_torch
@@ -203,9 +203,8 @@ class _Trainer:
 
     def _build(self, *, conditioned: bool) -> TextModel:
         half = self.config.precision == "bf16" and self.accelerator.device.type == "cuda"
-        backbone = load_backbone(self.name, dtype=torch.bfloat16 if half else torch.float32)
+        backbone, self.backbone_fingerprint = load_frozen(self.name, half=half)
         check_pair(backbone, self.tokenizer)
-        self.backbone_fingerprint = fingerprint(backbone)
         seed_torch(self.config.seed, 23)
         model = TextModel(backbone, self.m, self.config.prompt, conditioned=conditioned, seed=self.config.seed)
         if self.config.checkpointing:
