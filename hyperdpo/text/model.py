@@ -369,6 +369,15 @@ def _with_lora(backbone: PreTrainedModel, config: PromptConfig) -> Any:
         ) from None
 
 
+def blocks(model: nn.Module) -> nn.ModuleList:
+    """The stack of blocks: the longest list of modules that stands in no other list (of a block's experts, say)."""
+    lists: dict[str, nn.ModuleList] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.ModuleList) and not any(name.startswith(f"{outer}.") for outer in lists):
+            lists[name] = module
+    return max(lists.values(), key=len, default=nn.ModuleList())
+
+
 def lora_factors(backbone: nn.Module) -> list[nn.Linear]:
     """The first LoRA factor, A, of every adapted layer, in order."""
     return [x for name, x in backbone.named_modules() if name.endswith("lora_A.default") and isinstance(x, nn.Linear)]
