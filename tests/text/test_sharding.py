@@ -32,6 +32,7 @@ from hyperdpo.training import make_accelerator
 from tests.text.conftest import QUICK, TOKENS, toy_preferences
 from tests.text_helpers import tiny_model, tiny_tokenizer
 
+pytestmark = pytest.mark.timeout(600)  # 20 s where nothing else runs, minutes where more programs run than cores
 PLAIN = TextConfig(fit=replace(QUICK, average=0.5), tokens=TOKENS)
 # 12 training lists: the second step of an epoch has one, and one of two processes none
 PARTS = replace(PLAIN, fit=replace(QUICK, batch_size=11), micro=4, checkpointing=True)
@@ -116,7 +117,7 @@ def launched(tmp_path_factory: pytest.TempPathFactory) -> Path:
         command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
     ) as launch:
         try:
-            _, errors = launch.communicate(timeout=150)
+            _, errors = launch.communicate(timeout=500)
         except subprocess.TimeoutExpired:
             launch.terminate()  # and not kill(): the launcher ends its processes, which wait for each other
             errors = "They wait for each other.\n" + launch.communicate()[1]
