@@ -129,7 +129,8 @@ def _fault(error: Exception, command: Command) -> str:
         if isinstance(command, TrainText):
             return (
                 "Memory ran out; lower --micro (lists a forward pass: the step stays the same) or --max-response, or "
-                "give --checkpointing True, or --precision bf16 on a GPU. --dry-run says beforehand what is needed."
+                "give --checkpointing True, or --precision bf16 on a GPU, or --shard True to several. --dry-run says "
+                "beforehand what is needed."
             )
         return "Memory ran out; use --device cpu, a smaller --batch-size, or a smaller --split."
     return f"{name}: {error}\nThis is a fault of the program; HYPERDPO_DEBUG=1 shows where."

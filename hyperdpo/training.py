@@ -20,6 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -189,6 +190,7 @@ def fit(
     seed: int,
     accelerator: Accelerator | None = None,
     state: Path | None = None,
+    sharded: bool = False,
     log: Log = lambda line: None,
     tick: Callable[[int, int, float], None] = lambda done, total, loss: None,
 ) -> FitResult:
@@ -203,6 +205,8 @@ def fit(
         seed: the source of everything random here.
         accelerator: device and processes; a CPU one by default.
         state: file in which progress is kept while training runs; an existing one is resumed, a finished one deleted.
+        sharded: whether each process holds a share of every frozen parameter, on its device already. The trained ones
+            are whole, and their gradients are averaged here: DDP takes no model that is sharded in part.
         log: takes one readable line an epoch.
         tick: called after each step with (steps done, steps in all, loss), for a progress bar.
 
@@ -210,7 +214,8 @@ def fit(
     model; ConfigError where a loss is not finite, naming the step.
     """
     accelerator = accelerator or make_accelerator("cpu")
-    model.to(accelerator.device)
+    if not sharded:
+        model.to(accelerator.device)
     optimizer = _adamw(model, config)
     progress = _Progress()
     average = {name: p.detach().clone() for name, p in trained_parameters(model)} if config.average else {}
@@ -218,7 +223,7 @@ def fit(
     if state is not None and state.exists():
         best, average = _load_state(state, model, optimizer, progress, average, config, seed)
         log(f"resumed from epoch {progress.epoch}, step {progress.step}")
-    wrapped, optimizer = accelerator.prepare(model, optimizer)
+    wrapped, optimizer = (model, accelerator.prepare(optimizer)) if sharded else accelerator.prepare(model, optimizer)
     total = len(batches) * config.epochs
     world = accelerator.num_processes
 
@@ -258,6 +263,8 @@ def fit(
                         loss = step_loss(wrapped, part, rng_for(seed, progress.epoch, progress.step, 1))
                         found += loss.detach()
                         accelerator.backward(loss * world)  # processes average their gradients; parts are to be summed
+                if sharded:
+                    _average_gradients(model, accelerator)
                 value = float(accelerator.reduce(found, "sum") if world > 1 else found)
                 if not math.isfinite(value):
                     raise ConfigError(
@@ -282,7 +289,7 @@ def fit(
                     saved = time.monotonic()
             with _averaged(model, average):
                 model.eval()
-                validation = validate(model)
+                validation = _of_main_process(validate(model), accelerator)
                 improved = validation < progress.best_validation
                 if improved:
                     best = _weights(model)
@@ -320,6 +327,37 @@ def trained_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     return ((name, p) for name, p in model.named_parameters() if p.requires_grad)
 
 
+def _average_gradients(model: nn.Module, accelerator: Accelerator) -> None:
+    """The mean over processes of the trained parameters' gradients, in one collective, in place of DDP.
+
+    A parameter without a gradient here takes part with zeros, since all processes must hand in as many numbers.
+    """
+    parameters = [p for _, p in trained_parameters(model)]
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    mean = accelerator.reduce(torch.cat([g.flatten() for g in gradients]), "mean")
+    for p, part in zip(parameters, mean.split([p.numel() for p in parameters]), strict=True):
+        p.grad = part.view_as(p)
+
+
+def everywhere(flag: bool, accelerator: Accelerator) -> bool:
+    """Whether `flag` is true in every process, so that all go the same way where each looks for itself, at files say.
+
+    Every process must call it.
+    """
+    if accelerator.num_processes == 1:
+        return flag
+    yes = accelerator.reduce(torch.tensor(float(flag), device=accelerator.device), "sum")
+    return bool(yes == accelerator.num_processes)
+
+
+def _of_main_process(value: float, accelerator: Accelerator) -> float:
+    """The main process's `value`: a last digit that differs between GPUs must not stop one and not the other."""
+    if accelerator.num_processes == 1:
+        return value
+    own = torch.tensor(value, dtype=torch.float64, device=accelerator.device)
+    return float(broadcast(own, from_process=0))
+
+
 def _adamw(model: nn.Module, config: FitConfig) -> torch.optim.Optimizer:
     """AdamW; a model may have `rate_of(name)`, a factor on the learning rate of a parameter."""
     rate_of: Callable[[str], float] = getattr(model, "rate_of", lambda name: 1.0)
@@ -339,7 +377,8 @@ def _weights(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _frozen(model: nn.Module) -> set[str]:
-    return {name for name, p in model.named_parameters() if not p.requires_grad}
+    """Their names in state_dict(), where a tied one stands under each of its names."""
+    return {name for name, p in model.named_parameters(remove_duplicate=False) if not p.requires_grad}
 
 
 def _load_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -80,7 +81,7 @@ class TrainText:
     """Fine-tune a causal language model on preferences and write its run folder.
 
     Ctrl-C keeps what was done; the same command with --resume goes on. For several processes:
-    `accelerate launch -m hyperdpo train text ...`.
+    `accelerate launch -m hyperdpo train text ...`; with --shard True each holds a part of the base.
     """
 
     model: Annotated[str, arg(metavar="NAME_OR_PATH", help="A causal model and its tokenizer.")]
@@ -98,6 +99,7 @@ class TrainText:
     precision: Annotated[Literal["fp32", "bf16"] | None, flag("Of training.", "fp32|bf16", "fp32")] = None
     micro: Annotated[int | None, flag("Lists a forward pass; gradients add up.", "INT", "the batch")] = None
     checkpointing: Annotated[bool | None, flag("Recompute activations to save memory.", "True|False", "False")] = None
+    shard: Annotated[bool | None, flag("Cut the frozen base over the processes.", "True|False", "False")] = None
     seed: Annotated[int | None, flag("Of everything random but the split.", "INT", "0")] = None
     split_seed: Annotated[int | None, flag("Of the split by prompt.", "INT", "0")] = None
     limit: Annotated[int | None, flag("Use only so many lists, the first.", "INT")] = None
@@ -159,7 +161,7 @@ class TrainText:
         prompt = given(self.prompt)
         if "lora_targets" in prompt:
             prompt["lora_targets"] = tuple(prompt["lora_targets"].split(","))
-        own = given(self, "precision", "micro", "checkpointing", "seed", "split_seed")
+        own = given(self, "precision", "micro", "checkpointing", "shard", "seed", "split_seed")
         if self.beta is not None:
             own["beta"] = asked.numbers(self.beta, "--beta")
         parts: dict[str, Any] = {
@@ -181,8 +183,10 @@ def data_lines(preferences: Preferences) -> list[str]:
     return [*lines, *[f"skipped: {count:,} {reason}" for reason, count in preferences.skipped.items() if count]]
 
 
-def dry_run(model: str, preferences: Preferences, config: TextConfig) -> Answer:
-    """What a training would take, without it."""
+def dry_run(model: str, preferences: Preferences, config: TextConfig) -> Answer | None:
+    """What a training would take, without it; of several processes the first alone tells."""
+    if os.environ.get("RANK", "0") != "0":
+        return None
     from hyperdpo.text.estimate import estimate_training
 
     found = estimate_training(model, preferences, config)

@@ -12,7 +12,7 @@ import os
 import statistics
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -28,10 +28,12 @@ from hyperdpo.errors import ConfigError
 from hyperdpo.methods import members
 from hyperdpo.tables import facts
 from hyperdpo.text.data import Preferences
-from hyperdpo.text.model import TextModel, load_config, load_tokenizer
+from hyperdpo.text.model import TextModel, blocks, load_config, load_tokenizer
+from hyperdpo.text.sharding import check_processes
 from hyperdpo.text.tokens import TokenLists, tokenise
 from hyperdpo.text.train import PRECISIONS, TextConfig
 
+GATHERED = 3  # blocks whole at once where the base is sharded: computed with, gathered ahead, and being copied there
 COPIES = 7  # of the trained numbers: weight, gradient, AdamW's two, the start, the best, the ones set aside to validate
 FEW, SOME = 2, 4  # layers that a deep model is traced at
 PROBED = 250_000_000  # parameters of the slice of a model that a CPU probe may make
@@ -96,7 +98,7 @@ class Trace:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a training would take on one process.
+    """What a training would take on one process, or on each of several that share the base.
 
     Attributes:
         architecture, parameters, trained: the base, and how many numbers are trained on top.
@@ -108,6 +110,8 @@ class Estimate:
         models, epochs: trained one after another, and at most so many passes each.
         epoch_operations, base_operations: of one epoch with its validation; of the base's log-probabilities.
         throughput, source: operations a second, and where that is from.
+        processes: that hold the base together; 1 where it is not sharded.
+        gathered: bytes of the base that are whole at a step's peak where it is sharded, beside this process's share.
     """
 
     architecture: str
@@ -127,11 +131,13 @@ class Estimate:
     base_operations: float
     throughput: float
     source: str
+    processes: int = 1
+    gathered: int = 0
 
     @property
     def memory(self) -> int:
         """Bytes in all."""
-        return self.weights + self.state + self.activations + self.program
+        return self.weights + self.gathered + self.state + self.activations + self.program
 
     @property
     def epoch_seconds(self) -> float:
@@ -156,17 +162,20 @@ class Estimate:
     def text(self) -> str:
         """Readable lines."""
         free = "" if self.free is None else f" of {_gb(self.free)} free"
+        alone = self.processes == 1
+        how = "one process" if alone else f"each of {self.processes} processes, the base sharded"
+        whole = "" if alone else f", and {_gb(self.gathered)} gathered at a time"
         lines = [
             ("model", f"{self.architecture}, {self.parameters:,} parameters, {self.trained:,} trained"),
-            ("device", f"{self.device}, {self.precision}, one process"),
+            ("device", f"{self.device}, {self.precision}, {how}"),
             ("memory", f"{_gb(self.memory)}{free}"),
-            ("  base", _gb(self.weights)),
+            ("  base", f"{_gb(self.weights)}{whole}"),
             ("  trained", f"{_gb(self.state)}: weights, gradients, AdamW's moments, copies"),
             ("  activations", f"{_gb(self.activations)}: {self.work.rows} responses of {self.work.length} tokens"),
             ("  program", _gb(self.program)),
             ("time", f"at most {_duration(self.seconds)}: {self.models} x {self.epochs} epochs, and the base"),
             ("  base scores", f"{_duration(self.base_seconds)}, once"),
-            ("  epoch", f"{_duration(self.epoch_seconds)}: {self.work.passes:,} passes"),
+            ("  epoch", f"{_duration(self.epoch_seconds)}: {self.work.passes:,} passes{'' if alone else ' in all'}"),
             ("  throughput", f"{self.throughput / 1e9:,.1f} Gflop/s, {self.source}"),
         ]
         if self.device == "cpu":
@@ -178,7 +187,11 @@ class Estimate:
             )
         if self.free is not None and self.memory > self.free:
             lines.append(
-                ("too large", "lower --micro or --max-response; --checkpointing True; --precision bf16 on a GPU")
+                (
+                    "too large",
+                    "lower --micro or --max-response; --checkpointing True; --precision bf16 on a GPU, "
+                    "--shard True on several",
+                )
             )
         return facts(lines)
 
@@ -186,13 +199,19 @@ class Estimate:
 def estimate_training(model: str, preferences: Preferences, config: TextConfig) -> Estimate:
     """What training on these preferences would take here, on the GPU if there is one.
 
+    With `config.shard`: in each of the processes of this launch or, without one, one for each GPU here.
+
     Args:
         model: folder or hub name; only its configuration and tokenizer are read.
         preferences: lists of responses.
         config: what to train.
 
-    Raises ConfigError for a model that is not found or of an unknown architecture, and for a config out of range.
+    Raises ConfigError for a model that is not found or of an unknown architecture, for a config out of range, and
+    where the base is to be sharded over one process.
     """
+    processes = int(os.environ.get("WORLD_SIZE", torch.cuda.device_count() or 1)) if config.shard else 1
+    if config.shard:
+        check_processes(processes)
     shape, tokenizer = load_config(model), load_tokenizer(model)
     config = config.resolve(len(preferences.objectives))
     split = preferences.split(config.split_seed)
@@ -200,8 +219,8 @@ def estimate_training(model: str, preferences: Preferences, config: TextConfig) 
     lists = tokenise(split["train"], tokenizer, config.tokens, context=context and context - config.prompt.tokens)
     if not len(lists):
         raise ConfigError("The train split has 0 prompts; training needs more.")
-    work = Work.of(lists, len(split["validation"].prompts), config.micro or config.fit.batch_size)
-    return estimate_shape(shape, work, config, len(preferences.objectives))
+    work = Work.of(lists, len(split["validation"].prompts), config.micro or -(-config.fit.batch_size // processes))
+    return estimate_shape(shape, work, config, len(preferences.objectives), processes=processes)
 
 
 def estimate_shape(
@@ -212,6 +231,7 @@ def estimate_shape(
     *,
     device: str | None = None,
     assumed: tuple[float, str] | None = None,
+    processes: int = 1,
 ) -> Estimate:
     """The estimate for a model of this shape.
 
@@ -222,20 +242,26 @@ def estimate_shape(
         m: objectives.
         device: cpu or cuda; None takes a GPU if there is one.
         assumed: (operations a second, its source) of hardware that is not here, instead of a probe.
+        processes: with `config.shard`, that share the base and the training lists; each passes all others.
 
     Raises ConfigError for an architecture without a causal language model.
     """
+    processes = processes if config.shard else 1
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     program = CUDA_CONTEXT if device == "cuda" else resident()
     build = _Builder(shape, config, m, half=config.precision == "bf16" and device == "cuda")
     meta = build.model(None)
     base = [p for n, p in meta.backbone.named_parameters() if "lora_" not in n]
+    weights = _bytes(base)
     trained = [p for p in meta.parameters() if p.requires_grad]
     largest, mean = build.traces((work.rows, work.length, work.scored), _rounded(work))
     throughput, source = assumed or _throughput(build, work, device) or ASSUMED
     per_list = mean.operations * work.passes / work.lists
     forward = mean.forward * work.passes / work.lists
     copies = COPIES + bool(config.fit.average)
+    free = None if assumed else _free(device)
+    if free is not None and device == "cpu":
+        free //= processes
     return Estimate(
         architecture=type(meta.backbone.get_base_model()).__name__,
         parameters=sum(p.numel() for p in base),
@@ -243,18 +269,30 @@ def estimate_shape(
         device=device,
         precision=config.precision,
         work=work,
-        weights=sum(p.numel() * p.element_size() for p in base),
-        state=copies * sum(p.numel() * p.element_size() for p in trained),
+        weights=-(-weights // processes),
+        state=copies * _bytes(trained),
         activations=round(largest.peak),
         program=program,
-        free=None if assumed else _free(device),
+        free=free,
         models=len(members(config.method, m)),
         epochs=config.fit.epochs,
-        epoch_operations=per_list * work.lists + forward * work.validation,
+        epoch_operations=per_list * work.lists / processes + forward * work.validation,
         base_operations=forward * (work.lists + work.validation),
         throughput=throughput,
         source=source,
+        processes=processes,
+        gathered=0 if processes == 1 else _gathered(meta, weights),
     )
+
+
+def _gathered(model: TextModel, weights: int) -> int:
+    """Bytes of a sharded base of `weights` that are whole at once: all that is in no block, and a few blocks."""
+    sizes = [_bytes(p for n, p in block.named_parameters() if "lora_" not in n) for block in blocks(model.backbone)]
+    return weights - sum(sizes) + sum(sorted(sizes)[-GATHERED:])
+
+
+def _bytes(parameters: Iterable[Tensor]) -> int:
+    return sum(p.numel() * p.element_size() for p in parameters)
 
 
 class _Builder:
@@ -263,7 +301,7 @@ class _Builder:
     def __init__(self, shape: PreTrainedConfig, config: TextConfig, m: int, *, half: bool) -> None:
         self.shape, self.config, self.m = shape, config, m
         self.dtype = torch.bfloat16 if half else torch.float32
-        self.layers = len(_layers(self._backbone()))
+        self.layers = len(blocks(self._backbone()))
 
     def _backbone(self) -> PreTrainedModel:
         try:
@@ -280,7 +318,7 @@ class _Builder:
     def model(self, layers: int | None, *, device: str = "meta") -> TextModel:
         """With the first `layers` layers; on another device than meta with random values."""
         backbone = self._backbone()
-        found = _layers(backbone)
+        found = blocks(backbone)
         del found[len(found) if layers is None else layers :]
         conditioned = self.config.method.method == "hyperdpo"
         with torch.device("meta"):
@@ -364,12 +402,6 @@ def _step(model: TextModel, rows: int, length: int, scored: int) -> Tensor:
         return model.token_losses(embedded, seen, ids[:, length - scored :]).sum()
 
 
-def _layers(model: nn.Module) -> nn.ModuleList:
-    """The stack of blocks: the longest list of modules."""
-    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
-    return max(lists, key=len, default=nn.ModuleList())
-
-
 def _replace(model: nn.Module, make: Callable[[Tensor], Tensor]) -> Callable[[], None]:
     """Put `make(x)` in the place of every parameter and buffer, tied ones together; returns what undoes it."""
     found: dict[int, Tensor] = {}
@@ -403,7 +435,7 @@ def _throughput(build: _Builder, work: Work, device: str) -> tuple[float, str] |
     """(operations a second, source) of a few steps here with as many layers as fit; None where two do not."""
     room = _free(device)
     for layers in dict.fromkeys((build.layers, SOME, FEW)):
-        size = sum(p.numel() * p.element_size() for p in build.model(layers).parameters())
+        size = _bytes(build.model(layers).parameters())
         if layers <= build.layers and (device == "cuda" or size <= 4 * PROBED) and (room is None or 4 * size <= room):
             return _probed(build, work, layers, device)
     return None

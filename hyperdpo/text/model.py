@@ -221,9 +221,9 @@ class TextModel(nn.Module):
     def sequence_scores(self, tokens: Tokens, mask: Tensor, weights: Tensor | None = None) -> Tensor:
         """(b, n): the sum of each response's token log-probabilities, 0 on pads.
 
-        `weights` is (m,) or (b, m). Rows of pads are not computed.
+        `weights` is (m,) or (b, m). Rows of pads are not computed, but for one where there is nothing else.
         """
-        real = mask.flatten()
+        real = _computed(mask)
         ids, attention, scored = (x.flatten(0, 1)[real] for x in tokens)
         if weights is not None and weights.dim() == 2:
             weights = weights.repeat_interleave(mask.shape[1], 0)[real]
@@ -311,8 +311,19 @@ def positions(attention: Tensor) -> Tensor:
     return (attention.long().cumsum(-1) - 1).clamp(min=0)
 
 
+def _computed(mask: Tensor) -> Tensor:
+    """(b * n,) the rows of `mask` (b, n) to compute: the real ones, or the first where none is.
+
+    A process without lists in a step must make the same pass and have gradients, of 0, or the others wait for it.
+    """
+    real = mask.flatten()
+    if not real.any():
+        real = torch.arange(len(real), device=real.device) == 0
+    return real
+
+
 def _scatter(scores: Tensor, mask: Tensor) -> Tensor:
-    """(b, n) from the values of its real items, 0 on pads."""
+    """(b, n) from the values of its real items, in order, 0 on pads; values beyond them are not used."""
     spread = scores.new_zeros(mask.numel())
     return spread.masked_scatter(mask.flatten(), scores).view(mask.shape)
 
@@ -361,6 +372,15 @@ def _with_lora(backbone: PreTrainedModel, config: PromptConfig, adapters: int) -
         ) from None
 
 
+def blocks(model: nn.Module) -> nn.ModuleList:
+    """The stack of blocks: the longest list of modules that stands in no other list (of a block's experts, say)."""
+    lists: dict[str, nn.ModuleList] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.ModuleList) and not any(name.startswith(f"{outer}.") for outer in lists):
+            lists[name] = module
+    return max(lists.values(), key=len, default=nn.ModuleList())
+
+
 def lora_factors(backbone: nn.Module) -> list[nn.Linear]:
     """The first LoRA factor, A, of every adapted layer, in order."""
     return [x for name, x in backbone.named_modules() if name.endswith("lora_A.default") and isinstance(x, nn.Linear)]
@@ -381,8 +401,22 @@ def fingerprint(backbone: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def load_backbone(name: str | Path, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """A causal model from a folder or, where there is a network, by its hub name.
+def load_frozen(name: str | Path, *, half: bool) -> tuple[PreTrainedModel, str]:
+    """A causal model to train over, in bfloat16 with `half` or in float32, and its fingerprint.
+
+    The fingerprint is of the weights as they were saved, which a run is opened with, not of rounded ones. Raises
+    ConfigError as `load_backbone` does.
+    """
+    backbone = load_backbone(name, dtype="auto" if half else torch.float32)
+    found = fingerprint(backbone)
+    if half:
+        for p in backbone.parameters():  # not Module.to, which would round the buffers of rotary positions too
+            p.data = p.data.to(torch.bfloat16)
+    return backbone, found
+
+
+def load_backbone(name: str | Path, *, dtype: torch.dtype | Literal["auto"] = torch.float32) -> PreTrainedModel:
+    """A causal model from a folder or, where there is a network, by its hub name; `auto` leaves its own precision.
 
     Raises ConfigError where neither is found or the architecture is not a causal language model's.
     """

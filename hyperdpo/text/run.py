@@ -16,6 +16,7 @@ from hyperdpo.methods import MethodConfig, members, trained_weights
 from hyperdpo.objectives import Objective
 from hyperdpo.runs import RunFolder
 from hyperdpo.text.model import PromptConfig, TextModel, check_pair, fingerprint, load_backbone, load_tokenizer
+from hyperdpo.text.sharding import shard
 from hyperdpo.text.tokens import TokenConfig
 from hyperdpo.weights import check_weights, parse_weights
 
@@ -33,11 +34,20 @@ class TextRun:
         method: the method and its options.
         trained: (p, m) the w its models were trained for, or None where every w is answered.
 
+    With `sharded` the processes of a launch hold the model together, and all must ask it the same.
+
     Raises RunError with everything that is wrong with the folder, and, when the model is loaded, where its base is
     missing or is not the base the adapter was trained on.
     """
 
-    def __init__(self, path: str | Path | RunFolder, *, device: str = "auto", base: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path | RunFolder,
+        *,
+        device: str = "auto",
+        base: str | Path | None = None,
+        sharded: bool = False,
+    ) -> None:
         self.folder = path if isinstance(path, RunFolder) else RunFolder(path)
         config = self.folder.config
         if config["kind"] != "text":
@@ -48,7 +58,7 @@ class TextRun:
         self.tokens = TokenConfig.from_dict(config["tokens"])
         self.beta = tuple(config["beta"])
         self.trained = trained_weights(self.method, self.m)
-        self._device, self._base = device, base
+        self._device, self._base, self._sharded = device, base, sharded
         self._at: Tensor | None = None
 
     @property
@@ -99,7 +109,8 @@ class TextRun:
         except ConfigError as error:
             raise RunError(f"{self.folder.path}: {error}") from None
         where = "cuda" if self._device == "auto" and torch.cuda.is_available() else self._device
-        return model.to("cpu" if where == "auto" else where).eval()
+        device = torch.device("cpu" if where == "auto" else where)
+        return (shard(model, device) if self._sharded else model.to(device)).eval()
 
     @cached_property
     def _states(self) -> list[dict[str, Tensor]]:

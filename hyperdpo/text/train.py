@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import shutil
 import time
@@ -23,10 +24,11 @@ from hyperdpo.resuming import TRAINING, open_folder, read_part, write_part
 from hyperdpo.runs import versions, write_run
 from hyperdpo.text.data import Preferences
 from hyperdpo.text.evaluate import MAIN, evaluate_run
-from hyperdpo.text.model import PromptConfig, TextModel, check_pair, fingerprint, load_backbone, load_tokenizer
+from hyperdpo.text.model import PromptConfig, TextModel, check_pair, load_frozen, load_tokenizer
 from hyperdpo.text.run import TextRun
+from hyperdpo.text.sharding import check_processes, shard
 from hyperdpo.text.tokens import TextBatch, TextBatches, TokenConfig, TokenLists, tokenise
-from hyperdpo.training import FitConfig, fit, make_accelerator, rng_for, seed_torch
+from hyperdpo.training import FitConfig, everywhere, fit, make_accelerator, rng_for, seed_torch
 from hyperdpo.weights import check_beta, draw_weights
 
 METHODS = ("hyperdpo", "dpo-ls", "dpo-soup", "mo-dpo")
@@ -48,6 +50,7 @@ class TextConfig:
         precision: fp32, or bf16 for autocast in training; figures are always measured in fp32 on a CPU.
         micro: lists a forward pass takes; 0 is the whole batch. Gradients are accumulated, the step is the same.
         checkpointing: recompute activations in the backward pass: less memory, about a third more time.
+        shard: cut the frozen base over the processes (see `sharding`); needs several. What is trained is the same.
         seed: of everything random but the split.
         split_seed: of the split by prompt, apart from `seed` so that seeds are compared on the same prompts.
     """
@@ -60,6 +63,7 @@ class TextConfig:
     precision: str = "fp32"
     micro: int = 0
     checkpointing: bool = False
+    shard: bool = False
     seed: int = 0
     split_seed: int = 0
 
@@ -121,10 +125,15 @@ def train(
         resume, overwrite, device, accelerator, log, tick: as for a ranking run.
         origin: files the preferences came from, noted in the run.
 
+    With `config.shard` a process holds its share of the base in the training's precision; after it, to measure the
+    front, its share in float32. See `sharding.shard` for what is whole at times.
+
     Raises ConfigError, DataError, RunError; Interrupted with the state saved.
     """
     config = config.resolve(len(preferences.objectives))
     accelerator = accelerator or make_accelerator(device)
+    if config.shard:
+        check_processes(accelerator.num_processes)
     main_process = accelerator.is_main_process
     finished = open_folder(out, plan(preferences, model, config), accelerator, resume=resume, overwrite=overwrite)
     quiet = log if main_process else (lambda line: None)
@@ -133,19 +142,32 @@ def train(
         states, results = trainer.fit_members()
         if main_process:
             write_run(out, trainer.final_config(results, origin), models=states, scaler={})
-    elif main_process:
-        log(f"{out} is already trained")
-    if main_process and (out / TRAINING).is_dir():
-        log("measuring the front on the test split")
-        run = TextRun(out, device=str(accelerator.device))
-        evaluate_run(run, preferences, points=config.method.points, save=True)
-        shutil.rmtree(out / TRAINING, ignore_errors=True)
+        del trainer
+        gc.collect()  # its hooks are cycles: without this the base would be there twice while the front is measured
+    else:
+        quiet(f"{out} is already trained")
+    accelerator.wait_for_everyone()  # until the run is written
+    if (out / TRAINING).is_dir():
+        _measure(out, preferences, config, accelerator, quiet)
     accelerator.wait_for_everyone()
     return TextRun(out)
 
 
+def _measure(
+    out: Path, preferences: Preferences, config: TextConfig, accelerator: Accelerator, log: Callable[[str], None]
+) -> None:
+    """The fronts of a trained run, by the main process alone or, where no process holds the base, by all together."""
+    main_process = accelerator.is_main_process
+    if main_process or config.shard:
+        log("measuring the front on the test split")
+        run = TextRun(out, device=str(accelerator.device), sharded=config.shard)
+        evaluate_run(run, preferences, points=config.method.points, save=main_process)
+    if main_process:
+        shutil.rmtree(out / TRAINING, ignore_errors=True)
+
+
 def plan(preferences: Preferences, model: str, config: TextConfig) -> dict[str, Any]:
-    """What must be the same for a training to be resumed."""
+    """What must be the same for a training to be resumed; not how it is spread over processes."""
     return {
         "data": preferences.fingerprint,
         "task": {"objectives": [o.to_dict() for o in preferences.objectives]},
@@ -203,16 +225,16 @@ class _Trainer:
 
     def _build(self, *, conditioned: bool) -> TextModel:
         half = self.config.precision == "bf16" and self.accelerator.device.type == "cuda"
-        backbone = load_backbone(self.name, dtype=torch.bfloat16 if half else torch.float32)
+        backbone, self.backbone_fingerprint = load_frozen(self.name, half=half)
         check_pair(backbone, self.tokenizer)
-        self.backbone_fingerprint = fingerprint(backbone)
         seed_torch(self.config.seed, 23)
         model = TextModel(backbone, self.m, self.config.prompt, conditioned=conditioned, seed=self.config.seed)
         if self.config.checkpointing:
             model.recompute_activations()
         model.autocast = PRECISIONS[self.config.precision]
         self.start = {name: value.clone() for name, value in model.trained().items()}
-        return model.to(self.accelerator.device)
+        device = self.accelerator.device
+        return shard(model, device) if self.config.shard else model.to(device)
 
     def _base_scores(self) -> float:
         """Give the batches the base's log-probabilities, from the cache where these very tokens were scored before."""
@@ -220,7 +242,7 @@ class _Trainer:
         for lists in self.lists.values():
             digest.update(lists.fingerprint.encode())
         file = user_cache() / "text" / f"base-{digest.hexdigest()[:32]}.safetensors"
-        if file.exists():
+        if everywhere(file.exists(), self.accelerator):  # a cache may be one machine's own, or be written just now
             kept, header = read_part(file)
             self.log(f"base log-probabilities: taken from {file}")
         else:
@@ -271,6 +293,7 @@ class _Trainer:
             seed=config.seed + 1000 * (index + 1),
             accelerator=self.accelerator,
             state=state,
+            sharded=config.shard,
             log=self.log,
             tick=lambda done, total, loss: self.tick(label, done, total, loss),
         ).to_dict()
@@ -361,6 +384,7 @@ class _Trainer:
             "history": results[0]["history"],
             "device": name,
             "processes": self.accelerator.num_processes,
+            "sharded": config.shard,
             "versions": versions(),
         }
 

@@ -250,8 +250,11 @@ TWO_PROCESSES = """
             os.kill(os.getpid(), signal.SIGINT)
             os.kill(os.getpid(), signal.SIGTERM)  # launchers repeat a signal
 
+    def measured(model):
+        return validate(model) if accelerator.is_main_process else float("nan")  # the main process decides for all
+
     try:
-        fit(model, step_loss, Rows(), validate, CONFIG, seed=1, accelerator=accelerator, state=state, tick=tick)
+        fit(model, step_loss, Rows(), measured, CONFIG, seed=1, accelerator=accelerator, state=state, tick=tick)
     except Interrupted as error:
         out.with_suffix(f".{{accelerator.process_index}}").write_text(str(error))
     else:

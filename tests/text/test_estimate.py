@@ -12,6 +12,7 @@ from torch import nn
 from transformers import GPT2Config, LlamaConfig, PreTrainedConfig
 
 from hyperdpo import cli
+from hyperdpo.commands.text import dry_run
 from hyperdpo.errors import ConfigError
 from hyperdpo.methods import MethodConfig
 from hyperdpo.text import estimate
@@ -186,3 +187,40 @@ def test_errors_name_what_is_missing(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "vit"}')
     with pytest.raises(ConfigError, match="AutoModelForCausalLM knows"):
         estimate_training(str(tmp_path), toy_preferences(), CONFIG)
+
+
+def test_a_sharded_base_is_divided_by_the_processes_and_gathered_in_part() -> None:
+    shape = deep(4)
+    config = replace(CONFIG, shard=True).resolve(2)
+    one, four = (
+        estimate_shape(shape, WORK, config, 2, device="cpu", assumed=SPEED, processes=count) for count in (1, 4)
+    )
+    block = 4 * 12_704  # bytes: two norms, and matrices of 3 x 32, 32, 4 x 32 and 32 columns with their biases
+    assert (one.gathered, four.gathered) == (0, one.weights - block)  # three of four blocks, and what is in none
+    assert four.weights == one.weights / 4
+    assert four.memory == four.weights + four.gathered + four.state + four.activations + four.program
+    assert one.epoch_operations - four.epoch_operations == pytest.approx(
+        0.75 * (one.epoch_operations - ten_forward(one))
+    )
+    assert four.base_operations == one.base_operations
+    assert "each of 4 processes, the base sharded" in four.text()
+    assert "one process" in one.text()
+    whole = estimate_shape(shape, WORK, CONFIG.resolve(2), 2, device="cpu", assumed=SPEED, processes=4)
+    assert whole.weights == one.weights, "without --shard each process has a whole copy"
+
+
+def ten_forward(found: estimate.Estimate) -> float:
+    """Operations of the 10 validation lists, from those of all 110."""
+    return found.base_operations / 11
+
+
+def test_a_dry_run_counts_the_processes_of_its_launch(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = replace(CONFIG, shard=True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(ConfigError, match="over several processes; got 1"):
+        estimate_training(str(model_folder), toy_preferences(), config)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    found = estimate_training(str(model_folder), toy_preferences(), config)
+    assert (found.processes, found.work.rows) == (2, 6), "of a batch of 4 lists of 3, half"
+    monkeypatch.setenv("RANK", "1")
+    assert dry_run(str(model_folder), toy_preferences(), config) is None

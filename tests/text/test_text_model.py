@@ -15,12 +15,13 @@ from hyperdpo.text.model import (
     check_pair,
     fingerprint,
     load_backbone,
+    load_frozen,
     load_tokenizer,
     positions,
 )
 from hyperdpo.text.prompt import HyperCore, HyperPrompt, PlainPrompt
 from hyperdpo.text.tokens import TextBatch, TextBatches, tokenise
-from hyperdpo.training import FitConfig, _adamw
+from hyperdpo.training import FitConfig, _adamw, _weights
 from tests.text.conftest import TOKENS, toy_preferences
 from tests.text_helpers import CONTEXT, tiny_model, tiny_tokenizer
 
@@ -191,6 +192,26 @@ def test_the_fingerprint_tells_bases_apart_and_survives_saving(tmp_path: Path) -
     model.save_pretrained(tmp_path)
     assert fingerprint(load_backbone(tmp_path)) == before
     assert fingerprint(tiny_model(seed=1)) != before
+
+
+@pytest.mark.parametrize("saved", [torch.float32, torch.float16, torch.bfloat16])
+def test_a_base_in_half_precision_has_the_fingerprint_of_what_was_saved(saved: torch.dtype, tmp_path: Path) -> None:
+    """A run trained over rounded weights is opened with those that were saved."""
+    tiny_model("llama").to(saved).save_pretrained(tmp_path)
+    half, found = load_frozen(tmp_path, half=True)
+    assert found == load_frozen(tmp_path, half=False)[1] == fingerprint(load_backbone(tmp_path))
+    rounded = load_backbone(tmp_path, dtype=torch.bfloat16)
+    torch.testing.assert_close(dict(half.named_parameters()), dict(rounded.named_parameters()), atol=0, rtol=0)
+    buffers = dict(half.named_buffers())
+    assert {b.dtype for b in buffers.values()} == {torch.float32}, "angles of rotary positions are not rounded"
+    torch.testing.assert_close(buffers, dict(load_backbone(tmp_path).named_buffers()), atol=0, rtol=0)
+
+
+def test_a_training_keeps_no_frozen_tensor_also_where_two_are_tied() -> None:
+    model = TextModel(tiny_model(), 2, conditioned=True)
+    assert any("lm_head.weight" in name for name in model.state_dict())
+    assert not [name for name in _weights(model) if "wte" in name or "lm_head" in name]
+    assert set(model.trained()) <= set(_weights(model))
 
 
 def test_the_prompt_learns_faster_than_lora() -> None:
