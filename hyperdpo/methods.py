@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from hyperdpo.errors import ConfigError, nearest
 from hyperdpo.losses import PenaltySign, icos_loss, mo_dpo_loss, objective_losses
 from hyperdpo.training import StepLoss
-from hyperdpo.weights import DEFAULT_POINTS, draw_beta, draw_weights, grid
+from hyperdpo.weights import DEFAULT_POINTS, balanced_weights, draw_beta, draw_weights, grid
 
 MethodName = Literal["hyperdpo", "dpo-ls", "dpo-soup", "mo-dpo", "hypernetwork", "lambdamart", "label-aggregation"]
 METHODS: tuple[str, ...] = get_args(MethodName)
+Draw = Literal["list", "step", "balanced"]
 METHOD_NAMES = {  # what people read
     "hyperdpo": "HyperDPO",
     "dpo-ls": "DPO-LS",
@@ -72,7 +73,7 @@ class MethodConfig:
             weights (`dpo-ls`; `mo-dpo`, after one per objective; on LightGBM `lambdamart` and `label-aggregation`); or
             one per objective, averaged with w (`dpo-soup`).
         alpha: concentration of the symmetric Dirichlet that w is drawn from; below 1 draws favour the corners.
-        draw: a draw of w per `list`, or per `step` as in the paper.
+        draw: a draw of w per `list`, per `step` as in the paper, or per list and `balanced` over objectives.
         penalty: lambda of eq. (13)-(14).
         penalty_sign: `toward` or `away`, see `losses.alignment_penalty`.
         points: size of the grid that is validated on and, for one model per weight, trained at.
@@ -83,7 +84,7 @@ class MethodConfig:
 
     method: MethodName = "hyperdpo"
     alpha: float = 0.5
-    draw: Literal["list", "step"] = "list"
+    draw: Draw = "list"
     penalty: float = 0.0
     penalty_sign: PenaltySign = "toward"
     points: int = DEFAULT_POINTS
@@ -98,8 +99,8 @@ class MethodConfig:
             )
         if not self.alpha > 0:
             problems.append(f"alpha is above 0; got {self.alpha!r}.")
-        if self.draw not in ("list", "step"):
-            problems.append(f"draw is 'list' or 'step'; got {self.draw!r}.")
+        if self.draw not in get_args(Draw):
+            problems.append(f"draw is one of {', '.join(get_args(Draw))}; got {self.draw!r}.")
         if self.penalty < 0:
             problems.append(f"The penalty lambda is 0 or more; got {self.penalty!r}; its sign is an option of its own.")
         if self.penalty_sign not in ("toward", "away"):
@@ -199,7 +200,8 @@ def step_loss(
         return icos_loss(losses, w, penalty=config.penalty, sign=config.penalty_sign)
 
     def drawn_per_list(model: nn.Module, batch: ListwiseBatch, rng: np.random.Generator) -> Tensor:
-        w = draw_weights(config.alpha, batch.total, m, rng)[batch.share].to(beta.device)
+        drawn = balanced_weights if config.draw == "balanced" else draw_weights
+        w = drawn(config.alpha, batch.total, m, rng)[batch.share].to(beta.device)
         losses = conditioned(model, batch, w, batch.total, rng)
         informative = batch.targets.sum(1) > 0
         value = icos_loss(losses, w * informative, penalty=config.penalty, sign=config.penalty_sign)

@@ -53,8 +53,11 @@ class TextMethodFlags:
     """The method and how it draws weights."""
 
     method: Annotated[TextMethod | None, flag("The method.", "hyperdpo|dpo-ls|dpo-soup|mo-dpo", "hyperdpo")] = None
-    alpha: Annotated[float | None, flag("Concentration of the Dirichlet.", "FLOAT", "0.5")] = None
-    draw: Annotated[Literal["list", "step"] | None, flag("A draw of w per this.", "list|step", "list")] = None
+    alpha: Annotated[float | None, flag("Concentration of the Dirichlet.", "FLOAT", "0.05")] = None
+    draw: Annotated[
+        Literal["list", "step", "balanced"] | None,
+        flag("A draw of w per this; balanced: per list, objectives alike.", "list|step|balanced", "balanced"),
+    ] = None
     penalty: Annotated[float | None, flag("Lambda of the alignment penalty.", "FLOAT", "0.0")] = None
     points: Annotated[int | None, flag("Weights on the grid.", "INT", "11")] = None
 
@@ -70,8 +73,8 @@ class PromptFlags:
         flag("What depends on w; the paper's is the prompt alone.", "prompt|prompt+lora", "prompt+lora"),
     ] = None
     rate: Annotated[float | None, flag("Learning rate of the prefix, in units of LoRA's.", "FLOAT", "5")] = None
-    core_rate: Annotated[float | None, flag("Learning rate of LoRA's core, likewise.", "FLOAT", "10")] = None
-    lora_rank: Annotated[int | None, flag("Of the adapter; of each objective's where w turns it.", "INT", "4")] = None
+    map_rate: Annotated[float | None, flag("Learning rate of the maps from w, likewise.", "FLOAT", "1")] = None
+    lora_rank: Annotated[int | None, flag("Of the adapter; of each objective's where w gates it.", "INT", "4")] = None
     lora_alpha: Annotated[float | None, flag("Of the adapter, likewise.", "FLOAT", "8.0")] = None
     lora_targets: Annotated[str | None, flag("Modules the adapter is put on.", "a,b,..", "all-linear")] = None
 
@@ -219,7 +222,7 @@ def text_info(folder: RunFolder) -> Answer:
                 "LoRA",
                 f"rank {prompt['lora_rank']}, alpha {prompt['lora_alpha']:g}, {', '.join(prompt['lora_targets'])}"
                 + (
-                    ", for each objective, turned by w"
+                    ", for each objective, gated by w"
                     if prompt.get("conditioning") == "prompt+lora" and conditioned
                     else ""
                 ),

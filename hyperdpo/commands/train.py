@@ -47,7 +47,10 @@ class MethodFlags:
 
     method: Annotated[MethodName | None, flag("The method.", "|".join(get_args(MethodName)), "hyperdpo")] = None
     alpha: Annotated[float | None, flag("Concentration of the Dirichlet.", "FLOAT", "0.5")] = None
-    draw: Annotated[Literal["list", "step"] | None, flag("A draw of w per this.", "list|step", "list")] = None
+    draw: Annotated[
+        Literal["list", "step", "balanced"] | None,
+        flag("A draw of w per this; balanced: per list, objectives alike.", "list|step|balanced", "list"),
+    ] = None
     penalty: Annotated[float | None, flag("Lambda of the alignment penalty.", "FLOAT", "0.0")] = None
     penalty_sign: Annotated[Literal["toward", "away"] | None, flag("Its sign.", "toward|away", "toward")] = None
     points: Annotated[int | None, flag("Weights on the grid; most baselines train a model at each.", "INT", "11")] = (

@@ -164,14 +164,14 @@ class _Decoder:
         self.tuned = [i for i, row in enumerate(rows) if row.weights is not None]
         self.base = [i for i, row in enumerate(rows) if row.weights is None or row.scale != 1.0]
         device = model.device
+        given = [row.weights for row in rows if row.weights is not None]
+        self.weights = torch.stack(given).to(device) if given else None
         share = torch.tensor([0.0 if row.weights is None else 1.0 / row.scale for row in rows], device=device)
         self.share = share.unsqueeze(1)
         self.done = 0
         self.cache: Any = DynamicCache()
         self.cached_as = _cache_argument(model)
         with torch.no_grad():
-            given = [row.weights for row in rows if row.weights is not None]
-            self.turns = model.turns(torch.stack(given).to(device)) if given else None  # the same at every token
             self.attention, embedded = self._lanes(rows)
             self.logits = self._forward(embedded, positions(self.attention))
 
@@ -209,7 +209,7 @@ class _Decoder:
         if self.base:
             adapter = self.model.backbone.active_adapter
             call["adapter_names"] = [adapter] * len(self.tuned) + ["__base__"] * len(self.base)
-        self.model.turn(self.turns)  # every time: others may decode with the same model in between
+        self.model.condition(self.weights)  # every time: others may decode with the same model in between
         logits: Tensor = self.model.backbone(**call).logits[:, -1].float()
         return logits
 

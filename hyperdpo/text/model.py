@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -28,8 +27,8 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from hyperdpo.errors import ConfigError, DataError
-from hyperdpo.text.prompt import HyperCore, HyperPrompt, PlainPrompt
+from hyperdpo.errors import ConfigError, DataError, RunError
+from hyperdpo.text.prompt import HyperPrompt, PlainPrompt, gates
 from hyperdpo.text.tokens import Tokens
 from hyperdpo.training import rng_for
 
@@ -45,12 +44,13 @@ class PromptConfig:
     Attributes:
         tokens: k virtual tokens.
         rank: r of the mask; a baseline's plain prefix has none.
-        lora_rank, lora_alpha, lora_dropout: of the adapter. Where w turns LoRA each objective has `lora_rank` rows of
+        lora_rank, lora_alpha, lora_dropout: of the adapter. Where w gates LoRA each objective has `lora_rank` rows of
             its own, and `lora_alpha` is in proportion.
         lora_targets: names of the adapted modules, or `all-linear`.
-        conditioning: what depends on w: the `prompt` alone, as in the paper, or LoRA too (see `prompt.HyperCore`).
-        rate, core_rate: learning rates of the prefix and of LoRA's core, in units of LoRA's own: at the same rate w
-            hardly moves the front.
+        conditioning: what depends on w: the `prompt` alone, as in the paper, or LoRA too (see `prompt.gates`).
+        rate, map_rate: learning rates of the prefix, and of the MLPs that map w to its mask, in units of LoRA's own.
+            With the prompt alone w hardly moves the front unless both are high; with LoRA gated a high `map_rate` is
+            noise.
     """
 
     tokens: int = 8
@@ -60,7 +60,7 @@ class PromptConfig:
     lora_dropout: float = 0.0
     lora_targets: tuple[str, ...] = ("all-linear",)
     rate: float = 5.0
-    core_rate: float = 10.0
+    map_rate: float = 1.0
     conditioning: Conditioning = "prompt+lora"
 
     def __post_init__(self) -> None:
@@ -72,7 +72,7 @@ class PromptConfig:
             "lora_dropout": 0 <= self.lora_dropout < 1,
             "lora_targets": bool(self.lora_targets),
             "rate": self.rate > 0,
-            "core_rate": self.core_rate > 0,
+            "map_rate": self.map_rate > 0,
             "conditioning": self.conditioning in CONDITIONINGS,
         }
         wrong = [f"{name} = {getattr(self, name)!r} is out of range." for name, fine in rules.items() if not fine]
@@ -84,7 +84,11 @@ class PromptConfig:
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> PromptConfig:
-        return cls(**{"conditioning": "prompt", **fields, "lora_targets": tuple(fields["lora_targets"])})
+        """Raises RunError for an adapter whose dependence on w this version does not compute."""
+        fields = {"conditioning": "prompt", **fields, "lora_targets": tuple(fields["lora_targets"])}
+        if fields.pop("core_rate", None) and fields["conditioning"] != "prompt":
+            raise RunError("LoRA with a learned core (core_rate) is not read any more; train the run again.")
+        return cls(**{"map_rate": fields["rate"], **fields})
 
 
 class TextModel(nn.Module):
@@ -113,59 +117,43 @@ class TextModel(nn.Module):
         embedding = _embedding(backbone)
         rows = torch.from_numpy(rng_for(seed, 41).integers(len(embedding.weight), size=self.prompt_config.tokens))
         start = embedding.weight.detach()[rows.to(embedding.weight.device)]
-        turned = conditioned and self.prompt_config.conditioning == "prompt+lora"
-        self.backbone = _with_lora(backbone, self.prompt_config, adapters=m if turned else 1)
+        self.gated = conditioned and self.prompt_config.conditioning == "prompt+lora"
+        self.backbone = _with_lora(backbone, self.prompt_config, adapters=m if self.gated else 1)
         self.prompt: HyperPrompt | PlainPrompt = (
             HyperPrompt(m, self.prompt_config.rank, start) if conditioned else PlainPrompt(start)
         )
-        self.core: HyperCore | None = None
-        self._turns: Tensor | None = None
-        if turned:
-            self.core = self._with_core()
+        self._gates: Tensor | None = None
+        if self.gated:
+            for factor in lora_factors(self.backbone):
+                factor.register_forward_hook(self._gate)
 
-    def _with_core(self) -> HyperCore:
-        """Let w turn what each adapted layer's first factor gives."""
-        factors = lora_factors(self.backbone)
-        for i, factor in enumerate(factors):
-            factor.register_forward_hook(partial(self._turned, i))
-        return HyperCore(self.m, len(factors), self.prompt_config.lora_rank).to(self.device)
+    def _gate(self, factor: nn.Module, inputs: tuple[Tensor, ...], given: Tensor) -> Tensor:
+        assert self._gates is not None, "condition() comes before a forward pass"
+        return given * self._gates.to(given.dtype)
 
-    def _turned(self, layer: int, factor: nn.Module, inputs: tuple[Tensor, ...], given: Tensor) -> Tensor:
-        assert self._turns is not None, "condition() or turn() comes before a forward pass"
-        return given @ self._turns[:, layer].to(given.dtype)
-
-    def turns(self, weights: Tensor | None) -> Tensor | None:
-        """M(w) of every adapted layer, (rows, layers, r, r), for `weights` (m,) or (rows, m); None without a core."""
-        if self.core is None:
-            return None
-        assert weights is not None, "a conditioned adapter needs w"
-        turned: Tensor = self.core(weights.view(-1, self.m).to(self.prompt.prefix))
-        return turned
-
-    def turn(self, turns: Tensor | None) -> None:
-        """Let LoRA have these `turns` in the forward passes that follow; the base is as it was.
+    def condition(self, weights: Tensor | None) -> None:
+        """Gate LoRA by `weights`, (m,) or (rows, m), in the forward passes that follow; the base is as it was.
 
         It stays so until the next call: recomputed activations need it in the backward pass.
         """
-        self._turns = turns
-
-    def condition(self, weights: Tensor | None) -> None:
-        """Turn LoRA to `weights`, (m,) or (rows, m), as `turn` does."""
-        self.turn(self.turns(weights))
+        if self.gated:
+            assert weights is not None, "a conditioned adapter needs w"
+            self._gates = gates(weights.view(-1, 1, self.m).to(self.prompt.prefix), self.prompt_config.lora_rank)
 
     @torch.no_grad()
     def lora_at(self, weights: Tensor) -> list[Tensor]:
-        """The first factor of every adapted layer at one w (m,), each (r, inputs): M(w)^T A, or A without a core."""
+        """The first factor of every adapted layer at one w (m,), each (rows of LoRA, inputs): diag(g) A, or A."""
         factors = [factor.weight.detach() for factor in lora_factors(self.backbone)]
-        turns = self.turns(weights)
-        if turns is None:
+        if not self.gated:
             return factors
-        return [turn.T @ factor for turn, factor in zip(turns[0], factors, strict=True)]
+        gate = gates(weights.to(factors[0]), self.prompt_config.lora_rank)
+        return [gate.unsqueeze(-1) * factor for factor in factors]
 
     def rate_of(self, name: str) -> float:
         """Factor on the learning rate of a parameter."""
-        rates = {"prompt": self.prompt_config.rate, "core": self.prompt_config.core_rate}
-        return rates.get(name.partition(".")[0], 1.0)
+        if name.startswith("prompt."):
+            return self.prompt_config.rate if name == "prompt.prefix" else self.prompt_config.map_rate
+        return 1.0
 
     @property
     def device(self) -> torch.device:
@@ -203,7 +191,7 @@ class TextModel(nn.Module):
         return embedded
 
     def conditioned_input(self, ids: Tensor, attention: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
-        """LoRA turned to `weights`, and what the next forward pass takes: ids (rows, t) with each row's prefix."""
+        """LoRA gated by `weights`, and what the next forward pass takes: ids (rows, t) with each row's prefix."""
         self.condition(weights)
         return self.with_prefix(self.embed(ids), attention, weights)
 

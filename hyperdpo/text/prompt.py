@@ -1,4 +1,4 @@
-"""What of a language model depends on w: a prefix masked by a low-rank function of it, and LoRA turned by it."""
+"""What of a language model depends on w: a prefix masked by a low-rank function of it, and LoRA gated by it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import torch
 from torch import Tensor, nn
 
 HIDDEN = 64  # width of the MLPs
-import os
-SCALE = float(os.environ.get("SC", "1"))
 START = 0.3  # how far the mask may depend on w before training, against PyTorch's own initial scale
 
 
@@ -61,38 +59,21 @@ class HyperPrompt(nn.Module):
         return self.prefix * self.mask(weights.to(self.prefix.dtype))
 
 
-class HyperCore(nn.Module):
-    """A matrix M(w) between the two factors of each adapted layer: x A^T M(w) B^T in place of x A^T B^T (ours).
+def gates(weights: Tensor, rank: int) -> Tensor:
+    """(..., m r): w_j for each of the r rows that LoRA's factors hold for objective j; `weights` is (..., m) (ours).
 
-    M(w) is what an MLP gives plus a diagonal matrix of m w_j, r times for each objective: each begins with r rows of A
-    and B of its own, at equal weights LoRA as it is, at a corner LoRA of that objective alone, as the members of a soup
-    are. At one w it is LoRA of rank m r with the factor M(w)^T A: what is exported is ordinary. B begins at 0 as in
-    LoRA, so that it changes nothing yet. Preferences in the core of LoRA: Zhong et al. 2024 (Panacea), where M is
-    diagonal; a soup trained as a whole: Wang et al. 2024 (CLP).
-
-    Args:
-        m: objectives.
-        layers: adapted layers.
-        rank: r, rows of an objective.
-        hidden: width of the MLP.
+    Between the factors of an adapted layer they give x A^T diag(g) B^T: at a corner LoRA of that objective alone, in
+    between LoRAs mixed as w says, trained as one. At one w it is plain LoRA of rank m r, which is what is exported.
+    Close to it: a soup whose mixtures are trained (Wang et al. 2024, CLP), w in the core of a decomposition (Zhong et
+    al. 2024, Panacea).
     """
-
-    def __init__(self, m: int, layers: int, rank: int, hidden: int = HIDDEN) -> None:
-        super().__init__()
-        self.m, self.layers, self.rank = m, layers, rank
-        self.turn = _mlp(m, hidden, layers * (m * rank) ** 2, bias=0.0, start=float(os.environ.get('ST','1.0')))
-
-    def forward(self, weights: Tensor) -> Tensor:
-        """(rows, layers, m r, m r) for `weights` (rows, m)."""
-        own = torch.diag_embed(SCALE * weights.repeat_interleave(self.rank, -1))
-        turned: Tensor = self.turn(weights).unflatten(-1, (self.layers, *own.shape[1:]))
-        return turned + own.unsqueeze(1)
+    return weights.repeat_interleave(rank, -1)
 
 
-def _mlp(inputs: int, hidden: int, outputs: int, *, bias: float, start: float = START) -> nn.Sequential:
+def _mlp(inputs: int, hidden: int, outputs: int, *, bias: float) -> nn.Sequential:
     """An MLP whose output begins near `bias`."""
     last = nn.Linear(hidden, outputs)
     with torch.no_grad():
-        last.weight.mul_(start)
+        last.weight.mul_(START)
         last.bias.fill_(bias)
     return nn.Sequential(nn.Linear(inputs, hidden), nn.GELU(), last)

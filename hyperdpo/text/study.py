@@ -38,7 +38,7 @@ from hyperdpo.text.follow import follow, spread_prompts
 from hyperdpo.text.model import PromptConfig
 from hyperdpo.text.run import TextRun
 from hyperdpo.text.tokens import TokenConfig
-from hyperdpo.text.train import TextConfig, train
+from hyperdpo.text.train import DEFAULT_METHOD, TextConfig, train
 from hyperdpo.training import FitConfig
 from hyperdpo.workers import Pace, Progress, Say, Workers, locked
 
@@ -145,7 +145,7 @@ def read_text_recipe(
     variants = []
     for variant in raw.get("variant", []):
         options = {k: v for k, v in variant.items() if k not in _OWN}
-        method = MethodConfig(**options, points=points)
+        method = replace(DEFAULT_METHOD, **options, points=points)
         own_seeds = min(count, int(variant.get("seeds", count)))
         own = variant.get(size, {})
         prompt, changed = {**variant.get("prompt", {}), **own.get("prompt", {})}, dict(own.get("fit", {}))

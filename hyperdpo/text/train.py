@@ -34,6 +34,8 @@ from hyperdpo.weights import check_beta, draw_weights
 METHODS = ("hyperdpo", "dpo-ls", "dpo-soup", "mo-dpo")
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}
 DEFAULT_FIT = FitConfig(epochs=3, patience=3, batch_size=8, learning_rate=2e-3, weight_decay=0.0, average=0.9)
+# LoRA gated by w interpolates by itself: draws are worth most at the corners, where an objective has its rows alone.
+DEFAULT_METHOD = MethodConfig(alpha=0.05, draw="balanced")
 MIN_LISTS = 3
 
 
@@ -55,7 +57,7 @@ class TextConfig:
         split_seed: of the split by prompt, apart from `seed` so that seeds are compared on the same prompts.
     """
 
-    method: MethodConfig = field(default_factory=MethodConfig)
+    method: MethodConfig = DEFAULT_METHOD
     prompt: PromptConfig = field(default_factory=PromptConfig)
     fit: FitConfig = DEFAULT_FIT
     tokens: TokenConfig = field(default_factory=TokenConfig)
@@ -89,9 +91,14 @@ class TextConfig:
 
 
 # The paper's budgets: its LoRA and beta are the defaults, its w moves the prompt alone.
-PROMPT_ALONE = PromptConfig(conditioning="prompt", rate=25.0)
-GPT2 = TextConfig(prompt=PROMPT_ALONE, fit=replace(DEFAULT_FIT, epochs=2, patience=2, batch_size=8, learning_rate=5e-4))
+PROMPT_ALONE = PromptConfig(conditioning="prompt", rate=25.0, map_rate=25.0)
+GPT2 = TextConfig(
+    method=MethodConfig(),
+    prompt=PROMPT_ALONE,
+    fit=replace(DEFAULT_FIT, epochs=2, patience=2, batch_size=8, learning_rate=5e-4),
+)
 SEVEN_B = TextConfig(
+    method=MethodConfig(),
     prompt=PROMPT_ALONE,
     fit=replace(DEFAULT_FIT, epochs=1, patience=1, batch_size=32, learning_rate=2e-4),
     precision="bf16",

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from hyperdpo.errors import WeightsError
 from hyperdpo.weights import (
+    balanced_weights,
     check_beta,
     check_scale,
     check_weights,
@@ -144,6 +145,18 @@ def test_draws_that_underflow_become_corners(monkeypatch: pytest.MonkeyPatch) ->
 def test_alpha_moves_draws_to_the_corners() -> None:
     largest = [float(draw_weights(a, 2000, 3, np.random.default_rng(0)).amax(1).mean()) for a in (0.1, 1.0, 10.0)]
     assert largest[0] > 0.85 > largest[1] > 0.5 > largest[2]
+
+
+def test_balanced_draws_share_the_objectives_alike_and_keep_the_distribution() -> None:
+    drawn = balanced_weights(0.5, 7, 3, np.random.default_rng(0))
+    assert drawn.shape == (7, 3)
+    torch.testing.assert_close(drawn[:3].mean(0), torch.full((3,), 1 / 3))
+    torch.testing.assert_close(drawn[3:6].mean(0), torch.full((3,), 1 / 3))
+    assert sorted(drawn[0].tolist()) == sorted(drawn[2].tolist())
+    assert sorted(drawn[0].tolist()) != sorted(drawn[3].tolist())
+    many = balanced_weights(0.5, 30_000, 3, np.random.default_rng(1))
+    plain = draw_weights(0.5, 30_000, 3, np.random.default_rng(2))
+    torch.testing.assert_close(many.var(0), plain.var(0), atol=3e-3, rtol=0)
 
 
 def test_draws_have_the_dirichlet_mean_and_variance() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from hyperdpo.errors import ConfigError
+from hyperdpo.errors import ConfigError, RunError
 from hyperdpo.text.model import (
     PromptConfig,
     TextModel,
@@ -19,7 +20,7 @@ from hyperdpo.text.model import (
     load_tokenizer,
     positions,
 )
-from hyperdpo.text.prompt import HyperCore, HyperPrompt, PlainPrompt
+from hyperdpo.text.prompt import HyperPrompt, PlainPrompt, gates
 from hyperdpo.text.tokens import TextBatch, TextBatches, tokenise
 from hyperdpo.training import FitConfig, _adamw, _weights
 from tests.text.conftest import TOKENS, toy_preferences
@@ -65,17 +66,9 @@ def test_trained_parameters_are_those_of_the_paper_s_layout() -> None:
     assert all(name.startswith("prompt.") or "lora_" in name for name in named)
 
 
-def test_the_core_gives_each_objective_rows_of_its_own_and_changes_nothing_before_training() -> None:
-    core = HyperCore(3, 5, 2)
-    w = torch.tensor([[0.2, 0.3, 0.5], [1.0, 0.0, 0.0]])
-    turns = core(w)
-    assert turns.shape == (2, 5, 6, 6)
-    learned = core.turn(w).view(2, 5, 6, 6)
-    torch.testing.assert_close(turns[0, 2] - learned[0, 2], torch.diag(torch.tensor([0.6, 0.6, 0.9, 0.9, 1.5, 1.5])))
-    torch.testing.assert_close(turns[1, 4] - learned[1, 4], torch.diag(torch.tensor([3.0, 3.0, 0.0, 0.0, 0.0, 0.0])))
-    even = torch.full((1, 3), 1 / 3)
-    torch.testing.assert_close((core(even) - core.turn(even).view(1, 5, 6, 6))[0, 0], torch.eye(6))
-    assert 0.05 < (learned[0] - learned[1]).abs().max() < 1, "what the MLP adds depends on w from the start"
+def test_each_objective_has_rows_of_lora_gated_by_its_weight_and_nothing_changes_before_training() -> None:
+    found = gates(torch.tensor([[0.2, 0.3, 0.5], [1.0, 0.0, 0.0]]), 2)
+    torch.testing.assert_close(found, torch.tensor([[0.2, 0.2, 0.3, 0.3, 0.5, 0.5], [1, 1, 0, 0, 0, 0]]))
     model, plain = (TextModel(tiny_model(), 2, c, conditioned=True) for c in (PromptConfig(), PAPER))
     with torch.no_grad():
         for own, other in zip(model.prompt.parameters(), plain.prompt.parameters(), strict=True):
@@ -85,17 +78,19 @@ def test_the_core_gives_each_objective_rows_of_its_own_and_changes_nothing_befor
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_adapted_layer_gives_x_a_m_b_and_the_base_none_of_it(kind: str) -> None:
+def test_an_adapted_layer_gives_x_a_g_b_and_the_base_none_of_it(kind: str) -> None:
     model = shaken(TextModel(tiny_model(kind), 2, conditioned=True))
-    assert model.core is not None
+    assert model.gated
     name, layer = next((n, x) for n, x in model.backbone.named_modules() if hasattr(x, "lora_A"))
     x, w = torch.randn(3, 6, layer.in_features), torch.tensor([[0.1, 0.9], [0.5, 0.5], [1.0, 0.0]])
     a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
     with torch.no_grad():
         model.condition(w)
         whole, plain = layer(x), layer.base_layer(x)
-        for row, given, base, turn in zip(x, whole, plain, model.core(w)[:, 0], strict=True):
-            torch.testing.assert_close(given - base, 2.0 * (row @ a.T @ turn @ b.T), atol=1e-4, rtol=1e-4)
+        assert len(a) == 8, "4 rows for each of 2 objectives"
+        for row, given, base, (first, second) in zip(x, whole, plain, w, strict=True):
+            own = first * (row @ a[:4].T @ b[:, :4].T) + second * (row @ a[4:].T @ b[:, 4:].T)
+            torch.testing.assert_close(given - base, 2.0 * own, atol=1e-4, rtol=1e-4)
         with model.as_base():
             torch.testing.assert_close(layer(x), plain)
         model.condition(w[1])
@@ -106,7 +101,7 @@ def test_an_adapted_layer_gives_x_a_m_b_and_the_base_none_of_it(kind: str) -> No
     assert name
 
 
-def test_gradients_reach_the_core_also_where_activations_are_computed_again() -> None:
+def test_gradients_are_the_same_where_activations_are_computed_again() -> None:
     batch, w = a_batch(), torch.tensor([[0.1, 0.9], [0.4, 0.6], [0.8, 0.2], [1.0, 0.0]])
     found = []
     for again in (False, True):
@@ -115,15 +110,16 @@ def test_gradients_reach_the_core_also_where_activations_are_computed_again() ->
             model.recompute_activations()
         model.sequence_scores(batch.tokens, batch.mask, w).sum().backward()
         found.append({name: p.grad for name, p in model.named_parameters() if p.requires_grad})
-    assert found[0]["core.turn.2.weight"].abs().max() > 0
     for name, gradient in found[0].items():
         torch.testing.assert_close(found[1][name], gradient, atol=1e-4, rtol=1e-3)
 
 
-def test_runs_of_before_there_was_a_core_are_read_without_one() -> None:
+def test_runs_of_before_lora_was_gated_are_read_without_gates_or_refused() -> None:
     fields = PAPER.to_dict()
-    del fields["conditioning"], fields["core_rate"]
-    assert PromptConfig.from_dict(fields) == PAPER
+    del fields["conditioning"], fields["map_rate"]
+    assert PromptConfig.from_dict({**fields, "core_rate": 10.0}) == replace(PAPER, map_rate=PAPER.rate)
+    with pytest.raises(RunError, match=r"learned core \(core_rate\) is not read any more; train the run again"):
+        PromptConfig.from_dict({**fields, "conditioning": "prompt+lora", "core_rate": 10.0})
     with pytest.raises(ConfigError, match="conditioning = 'lora' is out of range"):
         PromptConfig(conditioning="lora")  # type: ignore[arg-type]
 
@@ -214,14 +210,15 @@ def test_a_training_keeps_no_frozen_tensor_also_where_two_are_tied() -> None:
     assert set(model.trained()) <= set(_weights(model))
 
 
-def test_the_prompt_learns_faster_than_lora() -> None:
-    model = TextModel(tiny_model(), 2, PromptConfig(rate=7.0), conditioned=True)
+def test_prefix_maps_and_lora_learn_at_rates_of_their_own() -> None:
+    model = TextModel(tiny_model(), 2, PromptConfig(rate=7.0, map_rate=3.0), conditioned=True)
     groups = _adamw(model, FitConfig(weight_decay=0.1)).param_groups
     rates = {id(p): group["rate"] for group in groups for p in group["params"]}
     named = {name: rates[id(p)] for name, p in model.named_parameters() if p.requires_grad}
-    assert {rate for name, rate in named.items() if name.startswith("prompt.")} == {7.0}
+    assert named.pop("prompt.prefix") == 7.0
+    assert {rate for name, rate in named.items() if name.startswith("prompt.")} == {3.0}
     assert {rate for name, rate in named.items() if "lora_" in name} == {1.0}
-    assert len(rates) == len(named)
+    assert len(rates) == len(named) + 1
 
 
 def test_errors_name_what_is_missing(tmp_path: Path) -> None:
