@@ -101,6 +101,7 @@ def _source(jobs: Jobs, brought: Brought) -> Brought:
             help="Rankings as LETOR text (also .gz or .xz), CSV or Parquet; preferences as JSON lines. Up to 200 MB a "
             "file; larger ones by their path.",
         )  # fmt: skip
+        st.caption("200 MB a file at the most: of a larger one give the path instead.")
     with path:
         typed = st.text_area(
             "Or files on this machine, one path a line", key="yours.paths", height=100,

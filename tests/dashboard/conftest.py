@@ -20,7 +20,8 @@ CI = os.environ.get("CI", "").lower() == "true"
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that is not the repository, with runs/small, small-ls (its baseline), small-film (another network on the
-    same base), small-k5 (the same measured at another k), broken, and orphan (no data)."""
+    same base), small-k5 (the same measured at another k), one (of one objective, so a front of one point), broken, and
+    orphan (no data)."""
     from dataclasses import replace
 
     from hyperdpo.methods import MethodConfig
@@ -43,6 +44,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _without_data(orphan)
     film = train(data, replace(config, fit=FitConfig(epochs=1), parametrisation="film"), folder / "runs" / "small-film")
     evaluate_run(film, data, save=True)
+    single = data.with_task(objectives=["clicks"])
+    one = train(single, replace(config, fit=FitConfig(epochs=1)), folder / "runs" / "one")
+    evaluate_run(one, single, save=True)
     other_k = RankRun(_copy(folder / "runs" / "small-film", folder / "runs" / "small-k5"))
     evaluate_run(other_k, data, k=5, save=True)
     return folder
@@ -79,11 +83,12 @@ def app(home: Path) -> Iterator[App]:
 
 @pytest.fixture(scope="session")
 def text_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    """The app, started from a folder with a small text run, runs/small-text."""
+    """The app, started from a folder with the small text runs small-text and text-one, which has one objective."""
     from stories import make_stories
 
     folder = tmp_path_factory.mktemp("stories")
     make_stories(folder)
+    make_stories(folder, steps=1, prompts=20, objectives=1, name="text-one")
     with App(ROOT / "dashboard" / "app.py", folder) as started:
         yield started
 

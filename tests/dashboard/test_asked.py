@@ -14,7 +14,7 @@ from test_report import decision
 from dashboard import report, store
 from dashboard.charts_paper import SIZES
 from dashboard.state import Choice, Comparing, Key, read_question, write_question
-from dashboard.views import compare
+from dashboard.views import common, compare
 
 GOALS, NAMES = ("clicks", "quality", "relevance", "all"), ("relevance", "clicks", "quality")
 
@@ -44,7 +44,7 @@ class Address(dict[str, list[str]]):
     def __init__(self, monkeypatch: pytest.MonkeyPatch, session: dict[str, Any], **said: str) -> None:
         super().__init__({k: [v] for k, v in said.items()})
         self.session = session
-        monkeypatch.setattr(compare, "address", lambda: self)
+        monkeypatch.setattr(common, "address", lambda: self)
         monkeypatch.setattr(compare.st, "session_state", session)
         monkeypatch.setattr(compare.st, "query_params", SimpleNamespace(from_dict=self._replaced))
 
@@ -62,15 +62,15 @@ def test_the_pins_of_a_comparison_are_in_its_address_and_come_back(home: Path, m
     assert (here["run"], here["a"], here["b"]) == (["small-film"], ["100,0,0@1"], ["0,0,100@2"])
 
     there = Address(monkeypatch, {}, **{k: v[0] for k, v in here.items() if k in ("run", "a", "b")})
-    assert compare._take_pins(runs) == []
+    assert compare._take_pins(there, runs) == []
     assert (there.session[Key.RUN], there.session[Key.PIN], there.session[Key.PIN_B]) == ("small-film", a, b)
     compare._write_url(shown, runs[:1])
     assert set(there) == {"runs"}, "the pins of a run that is not compared are none of this page"
 
-    Address(monkeypatch, {}, run="<b>", a="100,0,0")
-    assert "not compared here" in compare._take_pins(runs)[0]
+    other = Address(monkeypatch, {}, run="<b>", a="100,0,0")
+    assert "not compared here" in compare._take_pins(other, runs)[0]
     foreign = Address(monkeypatch, {}, a="x")
-    assert "cannot be read" in compare._take_pins(runs)[-1]
+    assert "cannot be read" in compare._take_pins(foreign, runs)[-1]
     assert Key.PIN not in foreign.session
 
 
