@@ -108,7 +108,7 @@ def foreign(url: Iterable[str], known: Iterable[str]) -> list[str]:
     strange = [quoted(key) for key in url if key not in known]
     if not strange:
         return []
-    return [f"The link says {words.listed(strange[:MOST_STRANGE])}, which this view knows nothing of; it was left out."]
+    return [f"The link says {words.listed(strange[:MOST_STRANGE])}, which this view knows nothing of and leaves out."]
 
 
 def asked_run(kept_in: Key, url_in: Key) -> str | None:

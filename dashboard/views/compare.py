@@ -482,9 +482,8 @@ def _small_print(what: Comparison) -> str:
     notes = comparing_notes(what.entrants)
     return (
         f"Measured on the {lists}, NDCG@{front.k}, c = {front.scale:g}, beta {words.temperatures(front.beta) or '–'}. "
-        "Hypervolume: how much of the space of trade-offs a front covers, from 0; higher is better. Sparsity: how far "
-        "apart neighbouring points lie; lower is denser. Spread: over the points of a front. Intervals and "
-        f"verdicts: bootstrap over lists, paired. {' '.join(notes)}"
+        f"{words.HYPERVOLUME} Sparsity: how far apart neighbouring points lie; lower is denser. Spread: over the "
+        f"points of a front. Intervals and verdicts: bootstrap over lists, paired. {' '.join(notes)}"
     )
 
 

@@ -34,6 +34,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("elsewhere")
     data = make_demo(folder / "data", queries=60).with_task(objectives=["clicks", "quality", "margin"])
     config = RankConfig(fit=FitConfig(epochs=2), base="lightgbm")
+    single = data.with_task(objectives=["clicks"])  # first, since the newest run is what opens by itself
+    one = train(single, replace(config, fit=FitConfig(epochs=1)), folder / "runs" / "one")
+    evaluate_run(one, single, save=True)
     run = train(data, config, folder / "runs" / "small")
     linear = replace(config, fit=FitConfig(epochs=1), method=MethodConfig(method="dpo-ls", points=4))
     other = train(data, linear, folder / "runs" / "small-ls")
@@ -44,9 +47,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _without_data(orphan)
     film = train(data, replace(config, fit=FitConfig(epochs=1), parametrisation="film"), folder / "runs" / "small-film")
     evaluate_run(film, data, save=True)
-    single = data.with_task(objectives=["clicks"])
-    one = train(single, replace(config, fit=FitConfig(epochs=1)), folder / "runs" / "one")
-    evaluate_run(one, single, save=True)
     other_k = RankRun(_copy(folder / "runs" / "small-film", folder / "runs" / "small-k5"))
     evaluate_run(other_k, data, k=5, save=True)
     return folder
@@ -87,8 +87,8 @@ def text_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     from stories import make_stories
 
     folder = tmp_path_factory.mktemp("stories")
-    make_stories(folder)
     make_stories(folder, steps=1, prompts=20, objectives=1, name="text-one")
+    make_stories(folder)
     with App(ROOT / "dashboard" / "app.py", folder) as started:
         yield started
 
