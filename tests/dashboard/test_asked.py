@@ -62,7 +62,7 @@ def test_the_pins_of_a_comparison_are_in_its_address_and_come_back(home: Path, m
     assert (here["run"], here["a"], here["b"]) == (["small-film"], ["100,0,0@1"], ["0,0,100@2"])
 
     there = Address(monkeypatch, {}, **{k: v[0] for k, v in here.items() if k in ("run", "a", "b")})
-    assert compare._take_pins(there, runs) == []
+    assert compare._take_pins(dict(there), runs) == []
     assert (there.session[Key.RUN], there.session[Key.PIN], there.session[Key.PIN_B]) == ("small-film", a, b)
     compare._write_url(shown, runs[:1])
     assert set(there) == {"runs"}, "the pins of a run that is not compared are none of this page"
