@@ -116,7 +116,7 @@ def test_a_run_deleted_while_open_is_told_of(
     if server == "app":  # what Text shows instead writes for long
         settle(page)
     assert "The link" not in calm(page, address), "nobody followed a link"
-    assert page.get_by_text("Measuring").count() == 0, "another run was measured in its place"
+    assert page.locator(".hx-job", has_text="Measuring").count() == 0, "another run was measured in its place"
 
 
 def test_two_tabs_on_one_run_do_not_disturb_each_other(page: Any, app: App) -> None:
