@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(Path(__file__).parent), str(ROOT), str(ROOT / "tests")]
-from driver import App, find_chromium, launch, listen  # noqa: E402
+from driver import PATIENCE, App, find_chromium, launch, listen  # noqa: E402
 
 CI = os.environ.get("CI", "").lower() == "true"
 
@@ -110,6 +110,7 @@ def browser() -> Iterator[Any]:
 def page(browser: Any) -> Iterator[Any]:
     """A fresh page at 1440 x 900; it fails the test if the console has said an error."""
     context = browser.new_context(viewport={"width": 1440, "height": 900})
+    context.set_default_navigation_timeout(PATIENCE)  # a busy machine needs more than Playwright's half minute
     opened = context.new_page()
     errors = listen(opened)
     yield opened
