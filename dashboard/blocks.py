@@ -152,7 +152,7 @@ def fronts_table(curves: Sequence[Curve], reading: Reading | None, scale: float,
         front = curve.front
         where = f' <span class="hx-quiet">at {escape(curve.fixed)} only</span>' if curve.fixed else ""
         cells = [
-            words.number(curve.hypervolume, 4),
+            words.volume(curve.hypervolume),
             _fidelity_bar(curve, scale_of),
             words.number(front.main_mean) + ("" if len(front.ndcg) == 1 else f" ± {words.number(front.main_std)}"),
             f"{front.models:,}" if front.models else "",
@@ -162,7 +162,9 @@ def fronts_table(curves: Sequence[Curve], reading: Reading | None, scale: float,
         name = f'<th scope="row">{swatch(front.method)}{escape(front.name)}{where}</th>'
         labels = ["", "hypervolume", "", main, *head[4:]]
         rows.append(row(name, cells, labels, data=f' data-front="{escape(front.name)}"', escaped=True))
-    return table(head, rows, f"Fronts at c = {scale:g}", left=(0, 2))
+    note = f"{words.HYPERVOLUME} The dot is the mean of {main} over a front's points, the line its spread; the dotted "
+    note += "line is the base, the thin one the live point."
+    return f'{table(head, rows, f"Fronts at c = {scale:g}", left=(0, 2))}<p class="hx-small">{escape(note)}</p>'
 
 
 def _fidelity_scale(curves: Sequence[Curve], reading: Reading | None) -> tuple[float, float, float, float | None]:

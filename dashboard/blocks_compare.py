@@ -27,6 +27,7 @@ def comparison_table(entrants: Sequence[Entrant], judged: Mapping[str, Judged], 
         name = f'<th scope="row">{swatch(entrant.front.method, entrant.nth)}{escape(entrant.front.name)}</th>'
         cells = [escape(c) for c in _cells(entrant, judged.get(entrant.key), against)]
         cells[1:3] = _verdict(entrant, judged.get(entrant.key), against)
+        cells[0], cells[2] = (_breakable(cells[place]) for place in (0, 2))
         rows.append(row(name, cells, head, data=f' data-front="{escape(entrant.key)}"', escaped=True))
     return f'<div class="hx-compared">{table(head, rows, "What each front reaches and costs", left=(0, 2))}</div>'
 
@@ -47,6 +48,12 @@ def _cells(entrant: Entrant, judged: Judged | None, against: Entrant | None) -> 
         f"{front.parameters:,}" if front.parameters else "",
         f"{front.models:,}" if front.models else "",
     ]
+
+
+def _breakable(cell: str) -> str:
+    """A figure whose interval goes to a second line where the table would be wider than the page."""
+    figure, bracket, interval = cell.partition(" (")
+    return f'{figure} <span class="hx-nowrap">({interval}</span>' if bracket else cell
 
 
 def _verdict(entrant: Entrant, judged: Judged | None, against: Entrant | None) -> list[str]:

@@ -9,7 +9,7 @@ from html import escape
 from dashboard import charts, words_text
 from dashboard.blocks import row, seconds, swatch, table
 from dashboard.readings import Curve, TextReading
-from dashboard.words import number, signed
+from dashboard.words import HYPERVOLUME, number, signed, volume
 
 
 def plain(text: str) -> str:
@@ -134,7 +134,7 @@ def fronts(curves: Sequence[Curve], names: Sequence[str], scale: float) -> str:
         where = f' <span class="hx-quiet">at {escape(curve.fixed)} only</span>' if curve.fixed else ""
         best = [""] * len(names) if front.cross_entropy is None else [number(v) for v in front.cross_entropy.min(0)]
         cells = [
-            number(front.hypervolume, 4),
+            volume(front.hypervolume),
             "" if base else signed(front.hypervolume - chance, 4),
             *best,
             f"{front.models:,}" if front.models else "",
@@ -143,4 +143,5 @@ def fronts(curves: Sequence[Curve], names: Sequence[str], scale: float) -> str:
         name = "Base model: chance" if base else front.name
         first = f'<th scope="row">{swatch(front.method)}{escape(name)}{where}</th>'
         rows.append(row(first, cells, head, data=f' data-front="{escape(front.name)}"', escaped=True))
-    return table(head, rows, f"Fronts of test cross-entropy at c = {scale:g}", left=(0,))
+    shown = table(head, rows, f"Fronts of test cross-entropy at c = {scale:g}", left=(0,))
+    return f'{shown}<p class="hx-small">{escape(HYPERVOLUME)}</p>'

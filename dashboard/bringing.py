@@ -328,6 +328,7 @@ def shell(command: Sequence[str]) -> str:
 
 SAID = ("main", "qid", "preset", "run", "name", "method", "base", "model")
 COUNTED = ("epochs", "seed", "lists", "response")
+KEYS = frozenset({"file", "goal", *SAID, *COUNTED})
 
 
 def read_brought(parameters: Mapping[str, Sequence[str]]) -> tuple[Brought, tuple[str, ...]]:

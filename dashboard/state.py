@@ -107,6 +107,13 @@ def next_scales(scale: float) -> tuple[float, ...]:
     return tuple(clean_scale(10 ** (s / SCALE_STEPS)) for s in near if abs(s) <= SCALE_STEPS)
 
 
+# What the address of a view may say; Explore and Temperature read each other's.
+RANK_KEYS = frozenset({"run", "w", "c", "x", "y", "k", "q", "only", "a", "b", "ci", "goal", "keep", "sure"})
+HEAT_KEYS = RANK_KEYS | {"own"}
+COMPARE_KEYS = frozenset({"runs", "off", "x", "y", "vs", "view", "ci", "metric", "of", "in", "run", "a", "b"})
+TEXT_KEYS = frozenset({"run", "w", "c", "x", "y", "prompt", "seed", "t", "p", "n", "strip", "a", "b"})
+
+
 @dataclass(frozen=True)
 class Wanted:
     """What a URL asks for, as far as it can be understood; None where it says nothing."""

@@ -210,11 +210,14 @@ def saved(entry: RunEntry, kind: str | None = RANK) -> Saved:
     """
     found = _saved(entry.label, str(entry.path), _stamp(entry.path))
     if kind is not None and found.kind != kind:
-        raise RunError(
-            f"{entry.label} is a {'text' if found.kind == TEXT else 'ranking'} run; the "
-            f"{'Text' if found.kind == TEXT else 'Explore'} view shows it."
-        )
+        raise RunError(wrong_kind(entry))
     return found
+
+
+def wrong_kind(entry: RunEntry) -> str:
+    """Which view shows a run that the present one does not."""
+    text = _kind(entry.path) == TEXT
+    return f"{entry.label} is a {'text' if text else 'ranking'} run; the {'Text' if text else 'Explore'} view shows it."
 
 
 def open_all() -> list[Saved | tuple[RunEntry, str]]:

@@ -160,6 +160,9 @@ TERM_WORDS = {
 MEASURABLE_ALIKE = {"split", "k", "scale"}  # `hyperdpo evaluate` can put these right
 
 
+HYPERVOLUME = "Hypervolume: how much of the space of trade-offs a front covers; higher is better."
+
+
 def volume(value: float | None, digits: int = 4) -> str:
     """A hypervolume, which may be very small in many objectives: `0.03086`, `0.0009583`."""
     if value is None or not math.isfinite(value):

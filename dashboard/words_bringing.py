@@ -8,4 +8,4 @@ METHODS = {
     "dpo-soup": "DPO Soup: one model an objective, averaged",
 }
 BASES = {"transformer": "a network, trained on the main label", "lightgbm": "LightGBM, trained on the main label"}
-PRESETS = {"": "none", "mslr": "MSLR-WEB10K or 30K (136 columns)"}
+PRESETS = {"": "no known data set", "mslr": "MSLR-WEB10K or 30K (136 columns)"}

@@ -5,7 +5,7 @@ widgets, and taking charts and tables away.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -24,6 +24,7 @@ from dashboard.store import Prepared, RunEntry, Saved
 from hyperdpo.errors import HyperDPOError
 
 PACK_MS = 500
+MOST_STRANGE = 5  # parameters of a foreign address that are named
 TABLE_HELP = {
     "CSV": "One row a point, for a spreadsheet: attention, c and every figure.",
     "JSON": "The same rows for a program: attention, c and every figure.",
@@ -80,11 +81,34 @@ def asked_first(entries: Sequence[RunEntry], asked: str | None, what: str) -> tu
     if not asked:
         return list(entries), []
     named = next((e for e in entries if e.label == asked), None)
-    if named is None and ("/" in asked or "\\" in asked or Path(asked).exists()):
+    if named is None and ("/" in asked or "\\" in asked or _exists(asked)):
         named = store.entry_at(asked)
     if named is None:
-        return list(entries), [f"There is no {what} called {quoted(asked)} here."]
+        return list(entries), [absent(asked, what)]
     return [named, *[e for e in entries if e.path != named.path]], []
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):  # longer than a file's name may be, or with a sign that none may have
+        return False
+
+
+def absent(label: str, what: str = "run") -> str:
+    """Why a view does not show a run of this name: there is none, or it is of the other kind."""
+    other = next((e for e in store.list_runs(None) if e.label == label), None)
+    if other is None:
+        return f"There is no {what} called {quoted(label)} here."
+    return store.wrong_kind(other)
+
+
+def foreign(url: Iterable[str], known: Iterable[str]) -> list[str]:
+    """A sentence on the parameters of an address that a view knows nothing of."""
+    strange = [quoted(key) for key in url if key not in known]
+    if not strange:
+        return []
+    return [f"The link says {words.listed(strange[:MOST_STRANGE])}, which this view knows nothing of and leaves out."]
 
 
 def asked_run(kept_in: Key, url_in: Key) -> str | None:

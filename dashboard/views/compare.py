@@ -27,24 +27,26 @@ from dashboard import (
 )
 from dashboard.blocks_compare import comparison_table
 from dashboard.readings import Curve, Entrant, Judged
-from dashboard.state import Comparing, Key, quoted, read_comparing, read_pins, write_comparing, write_pins
+from dashboard.state import COMPARE_KEYS, Comparing, Key, quoted, read_comparing, read_pins, write_comparing, write_pins
 from dashboard.store import Job, Saved
+from dashboard.views import opened
 from dashboard.views import picked as picked_view
 from dashboard.views.common import (
     PLOT_CONFIG,
     Ready,
     Take,
+    absent,
     chosen,
     chosen_device,
     default_axes,
     downloads,
+    foreign,
     fresh_address,
     friendly,
     many,
     plain_markdown,
     write_lists,
 )
-from dashboard.views.explore import QUICK_SECONDS, _nothing_here, _switch
 from dashboard.views.pinned import Pinned, pinned
 from hyperdpo.comparison import Contribution, Stretches
 from hyperdpo.errors import HyperDPOError
@@ -63,17 +65,19 @@ def render() -> None:
         runs, broken = _open(shown.runs)
         runs, broken = (runs, broken) if runs else _any_run(labels, broken)
         if not runs:
-            _nothing_here([*notes, *broken])
+            opened.nothing_here([*notes, *broken])
             return
         entrants, refused = comparing.admit(runs)
         if not entrants:
             for line in refused:
                 st.warning(plain_markdown(line))
             return
-        shown, foreign = settle(replace(shown, runs=shown.runs or (runs[0].entry.label,)), runs, entrants)
+        shown, strange = settle(replace(shown, runs=shown.runs or (runs[0].entry.label,)), runs, entrants)
         _keep(shown)
         notes += _take_pins(fresh, runs)
-        _page(Comparison(shown, tuple(runs), entrants), labels, [*notes, *broken, *foreign], refused)
+        if fresh:  # what the session kept is no link: a front that went with its run is no news
+            notes += [*strange, *foreign(fresh, COMPARE_KEYS)]
+        _page(Comparison(shown, tuple(runs), entrants), labels, [*notes, *broken], refused)
         _write_url(shown, runs)
 
 
@@ -84,15 +88,15 @@ def render() -> None:
 def _wanted(labels: Sequence[str]) -> tuple[Comparing, list[str]]:
     """What the URL asks for where it has just been opened or gone back to; else what the session kept."""
     s = st.session_state
-    url = fresh_address(Key.COMPARED_URL)
+    url, explored = fresh_address(Key.COMPARED_URL), s.get(Key.RUN)
+    usual = (explored,) if explored else tuple(labels[:1])
     if url:
         shown, notes = read_comparing(url)
-        return shown, list(notes)
+        return replace(shown, runs=shown.runs or tuple(url.get("run", usual))), list(notes)
     kept = s.get(Key.COMPARING)
     if isinstance(kept, Comparing):
         return kept, []
-    explored = s.get(Key.RUN)
-    return Comparing(runs=(explored,) if explored else tuple(labels[:1])), []
+    return Comparing(runs=usual), []
 
 
 def _open(labels: Sequence[str]) -> tuple[list[Saved], list[str]]:
@@ -101,7 +105,7 @@ def _open(labels: Sequence[str]) -> tuple[list[Saved], list[str]]:
     entries = {e.label: e for e in store.list_runs()}
     for label in labels:
         if label not in entries and "/" not in label and "\\" not in label:
-            notes.append(f"There is no run called {quoted(label)} here.")
+            notes.append(absent(label))
             continue
         try:
             found.append(store.saved(entries[label] if label in entries else store.entry_at(label)))
@@ -135,8 +139,8 @@ def settle(shown: Comparing, runs: Sequence[Saved], entrants: Sequence[Entrant])
     m = len(names) - 1
     view = shown.view if m > 2 and (m == 3 or shown.view != "triangle") else "plane"
     surfaces = [e.key for e in entrants if e.front.weights.shape[1]]
-    picked, foreign = picked_view.known(shown.picked, names)
-    notes += foreign
+    picked, strange = picked_view.known(shown.picked, names)
+    notes += strange
     return replace(
         shown,
         runs=tuple(dict.fromkeys(shown.runs)),
@@ -180,7 +184,7 @@ def _take_pins(fresh: Mapping[str, Sequence[str]], runs: Sequence[Saved]) -> lis
     a, b = read_pins(url, len(run.objectives), notes)
     if a is not None:
         if s.get(Key.RUN) != label:
-            _switch(run)
+            opened.switch(run)
         panel.set_choice(s[Key.CHOICE], a, pin_b=b)
     return notes
 
@@ -310,7 +314,9 @@ def _page(what: Comparison, labels: Sequence[str], notes: Sequence[str], refused
     with left:
         legend, chart, meaning = st.container(), st.empty(), st.container()
     figure, alt, said = _main_chart(what, surface)
-    listening = picked_view.listening(figure, what.shown.view, what.names, what.ranges, surface, _change)
+    listening = picked_view.listening(
+        figure, what.shown.view, what.names, what.ranges, surface.weights if surface else None, _change
+    )
     chart.plotly_chart(Ready(figure), config=PLAIN_CONFIG, alt=alt, key="compare.main", **listening)
     if what.shown.view != "triangle":
         with legend:
@@ -476,9 +482,8 @@ def _small_print(what: Comparison) -> str:
     notes = comparing_notes(what.entrants)
     return (
         f"Measured on the {lists}, NDCG@{front.k}, c = {front.scale:g}, beta {words.temperatures(front.beta) or '–'}. "
-        "Hypervolume: how much of the space of trade-offs a front covers, from 0; higher is better. Sparsity: how far "
-        "apart neighbouring points lie; lower is denser. Spread: over the points of a front. Intervals and "
-        f"verdicts: bootstrap over lists, paired. {' '.join(notes)}"
+        f"{words.HYPERVOLUME} Sparsity: how far apart neighbouring points lie; lower is denser. Spread: over the "
+        f"points of a front. Intervals and verdicts: bootstrap over lists, paired. {' '.join(notes)}"
     )
 
 
@@ -540,7 +545,7 @@ def _lattice(run: Saved, k: int) -> tuple[tuple[np.ndarray, np.ndarray] | None, 
     path = st.session_state.get(Key.DATA, {}).get(run.entry.label)
     job = store.live(run, path, chosen_device())
     job.begin()
-    job.wait(QUICK_SECONDS)
+    job.wait(opened.QUICK_SECONDS)
     if job.live is not None:
         return store.simplex(job.live, k), ""
     if job.failure:

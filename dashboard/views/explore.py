@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -30,30 +29,24 @@ from dashboard import (
 from dashboard.charts_paper import SCREEN, Paper
 from dashboard.pairs import Pair, pair
 from dashboard.readings import Curve, Reading
-from dashboard.state import K_CHOICES, Choice, Key, Wanted, equal_choice, read_url, write_url
-from dashboard.store import Job, LiveRun, RunEntry, Saved
-from dashboard.views import aim, changes, find
+from dashboard.state import K_CHOICES, Choice, Key
+from dashboard.store import Job, LiveRun, Saved
+from dashboard.views import aim, changes, find, opened
 from dashboard.views.common import (
     PLOT_CONFIG,
     Ready,
     Take,
-    add_note,
-    asked_first,
-    asked_run,
     chosen_device,
-    default_axes,
     device_box,
     downloads,
     friendly,
     packed,
-    plain_markdown,
     show_notes,
     write_address,
 )
 from hyperdpo.errors import HyperDPOError
 from hyperdpo.intervals import Interval
 
-QUICK_SECONDS = 0.15  # what a run may take to get ready before the saved chart is shown first
 POLL_SECONDS, HEAD_START_SECONDS = 0.4, 5.0
 
 
@@ -84,20 +77,20 @@ def render() -> None:
     """The view."""
     with friendly():
         frame = _frame()
-        saved = _open_run()
+        saved = opened.open_run()
         if saved is None:
             frame.live.empty()
             return
         with frame.tour:
             tour.show()
-        _take_url(saved)
+        opened.take_address(saved)
         show_notes(frame.notes)
         job = store.live(saved, st.session_state.get(Key.DATA, {}).get(saved.entry.label), chosen_device())
         if "torch" in sys.modules:  # else the first chart comes before the second that loading PyTorch takes
             job.begin()
-            job.wait(QUICK_SECONDS)
+            job.wait(opened.QUICK_SECONDS)
         _page(saved, job, frame)
-        write_address(_url(), Key.URL)
+        write_address(opened.address_of(), Key.URL)
 
 
 def _frame() -> Frame:
@@ -115,83 +108,6 @@ def _frame() -> Frame:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Which run, and what the URL wants
-
-
-def _open_run() -> Saved | None:
-    """The run of the session or the URL; a sentence and the first run that opens, where it cannot be had."""
-    entries = store.list_runs()
-    asked = asked_run(Key.RUN, Key.URL)
-    order, notes = asked_first(entries, asked, "run")
-    for entry in order:
-        try:
-            saved = store.saved(entry)
-        except (HyperDPOError, OSError) as error:
-            if asked and entry is order[0]:
-                notes += str(error).splitlines()
-            continue
-        if notes:
-            add_note(*notes, f"Shown instead: {entry.label}.")
-        if st.session_state.get(Key.RUN) != entry.label:
-            _switch(saved)
-        return saved
-    _nothing_here(notes)
-    return None
-
-
-def _switch(saved: Saved) -> None:
-    """Start afresh with another run; what the URL says about it comes after."""
-    s = st.session_state
-    s[Key.RUN] = saved.entry.label
-    panel.set_choice(equal_choice(len(saved.objectives)))  # and nothing is pinned
-    s[Key.X], s[Key.Y] = default_axes(saved)
-    s[Key.K] = saved.k
-    s[Key.QUERY], s[Key.ONLY] = None, "all"
-
-
-def _take_url(saved: Saved) -> None:
-    """Adopt what the URL says if it is not what this page wrote itself."""
-    url = st.query_params.to_dict()
-    if url == st.session_state.get(Key.URL) or not url:
-        return
-    adopt(read_url(url, saved.main, saved.objectives), saved)
-    find.take_bars(url)
-    find.take_asked(url, saved)
-
-
-def adopt(wanted: Wanted, saved: Saved) -> None:
-    """Put the session where a URL wants it."""
-    s = st.session_state
-    pin = wanted.pin
-    if wanted.choice or pin:
-        panel.set_choice(wanted.choice or s[Key.CHOICE], pin, pin_b=wanted.pin_b)
-    s[Key.X], s[Key.Y] = wanted.x or s[Key.X], wanted.y or s[Key.Y]
-    s[Key.K] = wanted.k or s[Key.K]
-    s[Key.QUERY], s[Key.ONLY] = wanted.query, wanted.only
-    add_note(*wanted.notes)
-
-
-def _url() -> dict[str, str]:
-    s = st.session_state
-    url = write_url(
-        s[Key.RUN], s[Key.CHOICE], pin=s.get(Key.PIN), x=s[Key.X], y=s[Key.Y], k=s[Key.K], query=s.get(Key.QUERY),
-        pin_b=s.get(Key.PIN_B), only=s.get(Key.ONLY, "all"),
-    )  # fmt: skip
-    return url | find.write_bars() | find.write_asked(s[Key.RUN])
-
-
-def _nothing_here(notes: list[str]) -> None:
-    for line in notes:
-        st.warning(plain_markdown(line))
-    st.subheader("No run to show yet")
-    st.markdown(
-        "Train one with `hyperdpo train rank --data YOUR_FILE --out runs/first`, start the dashboard in the folder "
-        "that holds `runs/`, or give the path of a run folder:"
-    )
-    _folder_box()
-
-
-# ---------------------------------------------------------------------------------------------------------------------
 # The page
 
 
@@ -202,12 +118,12 @@ def _page(saved: Saved, job: Job, frame: Frame) -> None:
     with frame.toolbar:
         _toolbar(saved, job)
     with frame.find:
-        find.show(saved, job, _url)
+        find.show(saved, job, opened.address_of)
     with frame.live.container(key="live"):
         _live(Scene(saved, job, frame.sidebar))
     with frame.data:
         if job.failure:
-            _point_at_data(saved, job)
+            opened.point_at_data(saved, job)
         elif not ready:
             _waiting(job, time.monotonic())
 
@@ -236,10 +152,10 @@ def _live(scene: Scene) -> None:
             st.plotly_chart(Ready(still), config=PLOT_CONFIG, alt=charts.describe(figure))
         with scene.sidebar:
             begin = scene.job.begin if live is None else None
-            panel.show(saved.objectives, lambda: urlencode(_url()), begin, called=saved.called)
+            panel.show(saved.objectives, lambda: urlencode(opened.address_of()), begin, called=saved.called)
         st.html("".join(_below(drawing)))
         if live is not None:
-            changes.section(live, _url)
+            changes.section(live, opened.address_of)
             live.look_ahead(drawing.scale, drawing.k, drawing.x, drawing.y)
 
 
@@ -366,7 +282,7 @@ def _toolbar(saved: Saved, job: Job) -> None:
     run, down, across, cut, sure, away = st.columns([2.2, 1.6, 1.6, 0.9, 1.2, 1.1], vertical_alignment="bottom")
     with run:
         labels = list(dict.fromkeys([saved.entry.label, *(e.label for e in store.list_runs())]))
-        _choose("Run", sorted(labels, key=lambda v: (v != store.SHIPPED, v)), Key.RUN, _go_to_run,
+        _choose("Run", sorted(labels, key=lambda v: (v != store.SHIPPED, v)), Key.RUN, opened.go_to_run,
                 help=words_help.RUN)  # fmt: skip
     with down:
         _choose("Vertical axis", list(saved.names), Key.Y, help=words_help.AXIS, format_func=called)
@@ -396,15 +312,6 @@ def _choose(label: str, options: list[Any], key: Key, then: Callable[[Any], None
             st.session_state[key] = st.session_state[widget]
 
     st.selectbox(label, options, key=widget, on_change=changed, **rest)
-
-
-def _go_to_run(label: str) -> None:
-    """Open another run: as a URL that says nothing else about it would."""
-    entry = next((e for e in store.list_runs() if e.label == label), RunEntry(label, Path(label)))
-    try:
-        _switch(store.saved(entry))
-    except (HyperDPOError, OSError) as error:
-        add_note(*str(error).splitlines())
 
 
 def _take(saved: Saved, job: Job) -> Take:
@@ -496,33 +403,3 @@ def _waiting(job: Job, shown: float) -> None:
         job.begin()
     st.caption(f"Shown are the saved fronts. Making the sliders live: {job.doing}, {job.seconds:.0f} s ...")
     ticker.show("explore.waiting", on=True, milliseconds=round(1000 * POLL_SECONDS))
-
-
-def _point_at_data(saved: Saved, job: Job) -> None:
-    """What to do where the run's data is not here."""
-    label = saved.entry.label
-    st.warning(
-        plain_markdown(f"{job.failure} The saved fronts are shown; the sliders step from saved point to saved point.")
-    )
-    path = st.text_input(
-        "Path of the data folder or file on this machine",
-        value=st.session_state.get(Key.DATA, {}).get(label, ""),
-        placeholder=str(saved.config["data"].get("path", "")),
-        help=words_help.DATA_PATH,
-    )
-    left, right, _ = st.columns([1, 1, 3])
-    if left.button("Open the data", type="primary", help=words_help.OPEN_DATA) and path.strip():
-        st.session_state[Key.DATA] = {**st.session_state.get(Key.DATA, {}), label: path.strip()}
-        store.forget_live(saved, path.strip(), chosen_device())
-        st.rerun()
-    if right.button("Try again", help=words_help.TRY_AGAIN):
-        store.forget_live(saved, st.session_state.get(Key.DATA, {}).get(label), chosen_device())
-        st.rerun()
-
-
-def _folder_box() -> None:
-    path = st.text_input("Run folder", placeholder="/path/to/run", help=words_help.RUN_FOLDER)
-    if path.strip():
-        st.session_state.pop(Key.URL, None)
-        st.query_params.from_dict({"run": path.strip()})
-        st.rerun()

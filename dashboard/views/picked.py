@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import streamlit as st
@@ -15,9 +15,6 @@ from dashboard.charts import Figure
 from dashboard.readings import Curve, Entrant
 from dashboard.state import Range, quoted
 from dashboard.views.common import chosen
-
-if TYPE_CHECKING:
-    from dashboard.views.compare import _Surface
 
 CHART = "compare.main"
 MODES = {"lines": ("box",), "pairs": ("box",), "triangle": ("box", "lasso")}
@@ -46,15 +43,18 @@ def listening(
     view: str,
     names: Sequence[str],
     spans: np.ndarray,
-    surface: _Surface | None,
+    lattice: np.ndarray | None,
     change: Callable[..., None],
 ) -> dict[str, Any]:
-    """What makes the chart hear a selection: arguments for Streamlit's, and the figure's own way to drag."""
+    """What makes the chart hear a selection: arguments for Streamlit's, and the figure's own way to drag.
+
+    `lattice` are the weights of the triangle's dots, where it is shown.
+    """
     if view not in MODES:
         return {}
     figure["layout"] = {**figure["layout"], "dragmode": "select", "selections": []}
-    lattice = surface.weights if surface is not None else np.zeros((0, 3))
-    return {"on_select": partial(_heard, view, names, spans, lattice, change), "selection_mode": MODES[view]}
+    dots = np.zeros((0, 3)) if lattice is None else lattice
+    return {"on_select": partial(_heard, view, names, spans, dots, change), "selection_mode": MODES[view]}
 
 
 def _heard(

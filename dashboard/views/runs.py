@@ -16,6 +16,7 @@ import streamlit as st
 from dashboard import blocks, store, words, words_help
 from dashboard.charts_small import small_front
 from dashboard.listing import (
+    KEYS,
     ORDER_WORDS,
     ORDERS,
     Line,
@@ -27,7 +28,7 @@ from dashboard.listing import (
 )
 from dashboard.state import Key
 from dashboard.store import Saved
-from dashboard.views.common import add_note, chosen, default_axes, friendly, show_notes, write_address
+from dashboard.views.common import add_note, chosen, default_axes, foreign, friendly, show_notes, write_address
 
 HEAD = (
     "run", "front", "kind", "method", "data", "date", "objectives", "test lists", "hypervolume",
@@ -65,7 +66,7 @@ def _list(good: list[Saved]) -> None:
     url = st.query_params.to_dict()
     if url != st.session_state.get(Key.LISTED_URL):  # opened by an address, or gone back to one
         st.session_state[Key.LISTING], said = read_listing(url, lines)
-        add_note(*said)
+        add_note(*said, *foreign(url, KEYS))
     listing: Listing = st.session_state.setdefault(Key.LISTING, Listing())
     _filters(lines, listing)
     write_address(write_listing(listing), Key.LISTED_URL)
@@ -80,8 +81,9 @@ def _list(good: list[Saved]) -> None:
     st.html(
         '<p class="hx-small">The small picture shows the two objectives a run trades most: right and up is better, '
         "+ is the base. "
-        "Hypervolume of test NDCG from 0, or for text of test cross-entropy from just above chance, at the c and k "
-        "each run was measured with: comparable between runs on the same data and objectives only.</p>"
+        "Hypervolume says how much of the space of trade-offs a run covers; higher is better, but compare it only "
+        "between runs on the same data and objectives. It is taken on the test lists, of NDCG from 0, or for text of "
+        "cross-entropy from just above chance, at the c and k each run was measured with.</p>"
     )
 
 

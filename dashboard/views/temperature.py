@@ -16,6 +16,7 @@ from dashboard import blocks, charts, charts_compare, charts_temperature, export
 from dashboard.blocks_compare import temperature_table
 from dashboard.readings import Curve
 from dashboard.state import (
+    HEAT_KEYS,
     K_CHOICES,
     SCALE_STEPS,
     Key,
@@ -24,6 +25,7 @@ from dashboard.state import (
     write_own,
 )
 from dashboard.store import Job, LiveRun, Saved
+from dashboard.views import opened
 from dashboard.views.common import (
     PLOT_CONFIG,
     Ready,
@@ -36,7 +38,6 @@ from dashboard.views.common import (
     plain_markdown,
     show_notes,
 )
-from dashboard.views.explore import QUICK_SECONDS, _go_to_run, _open_run, _point_at_data, _take_url, _url
 from dashboard.views.pinned import Pinned, pinned
 from hyperdpo.errors import HyperDPOError
 from hyperdpo.front import ParetoFront
@@ -51,15 +52,15 @@ PLAIN_CONFIG = {**PLOT_CONFIG, "displayModeBar": False}
 def render() -> None:
     """The view."""
     with friendly():
-        saved = _open_run()
+        saved = opened.open_run()
         if saved is None:
             return
         _take_own(saved)
-        _take_url(saved)
+        opened.take_address(saved, HEAT_KEYS)
         show_notes(st.container())
         job = store.live(saved, st.session_state.get(Key.DATA, {}).get(saved.entry.label), chosen_device())
         job.begin()
-        job.wait(QUICK_SECONDS)
+        job.wait(opened.QUICK_SECONDS)
         if job.live is not None:
             _page(Heat(saved, job.live), saved)
         else:
@@ -102,7 +103,7 @@ def _keep_own(saved: Saved, own: tuple[float, ...] | None) -> None:
 
 
 def _write_url(saved: Saved) -> None:
-    wanted = _url() | write_own(_own(saved))
+    wanted = opened.address_of() | write_own(_own(saved))
     st.session_state[Key.URL] = wanted
     if st.query_params.to_dict() != wanted:
         st.query_params.from_dict(wanted)
@@ -277,7 +278,7 @@ def _tools(saved: Saved, heat: Heat | None) -> None:
     run, down, across, cut, away = st.columns([2.4, 1.7, 1.7, 1, 1.1], vertical_alignment="bottom")
     with run:
         labels = list(dict.fromkeys([saved.entry.label, *(e.label for e in store.list_runs())]))
-        chosen(st.selectbox, "Run", "heat.run", saved.entry.label, _go_to_run, labels, help=words_help.RUN)
+        chosen(st.selectbox, "Run", "heat.run", saved.entry.label, opened.go_to_run, labels, help=words_help.RUN)
     for place, label, key in ((down, "Vertical axis", Key.Y), (across, "Horizontal axis", Key.X)):
         with place:
             _kept(label, key, list(saved.names), help=words_help.AXIS, format_func=saved.called.__getitem__)
@@ -308,6 +309,8 @@ def _take(heat: Heat, saved: Saved) -> Take:
 def _advanced(heat: Heat, saved: Saved) -> None:
     """A temperature for each objective: a slider each, as a multiple of the temperature it was trained at."""
     own = _own(saved)
+    if len(saved.objectives) == 1 and own is None:
+        return  # that is c
     with st.expander("A temperature for each objective", expanded=own is not None):
         st.html(f'<p class="hx-small">{escape(words.OWN_MEANS)}</p>')
         columns = st.columns(min(5, len(saved.objectives)))
@@ -349,7 +352,7 @@ def _not_yet(saved: Saved, job: Job) -> None:
         st.plotly_chart(Ready(figure), config=PLAIN_CONFIG, key="heat.main")
         st.html(f'<p class="hx-small">Shown is the saved front, at c = {own.scale:g}.</p>')
     if job.failure:
-        _point_at_data(saved, job)
+        opened.point_at_data(saved, job)
     else:
         _waiting(job, time.monotonic())
 

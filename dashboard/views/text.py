@@ -22,6 +22,7 @@ from dashboard.state import (
     LENGTHS,
     LONGEST_PROMPT,
     LOWEST_TEXT_SCALE,
+    TEXT_KEYS,
     Choice,
     Key,
     Telling,
@@ -44,6 +45,7 @@ from dashboard.views.common import (
     default_axes,
     device_box,
     downloads,
+    foreign,
     friendly,
     packed,
     plain_markdown,
@@ -146,7 +148,7 @@ def _take_url(saved: Saved) -> None:
     if choice is not None or a is not None:
         panel.set_choice(choice or panel.current(SEAT).choice, a, SEAT, b)
     st.session_state[Key.TELLING] = telling
-    add_note(*notes, *found)
+    add_note(*notes, *found, *foreign(url, TEXT_KEYS))
 
 
 def _floored(pin: Choice | None) -> Choice | None:
@@ -255,8 +257,9 @@ def _prompt(saved: Saved) -> None:
             placeholder="Try an example ...", width=360, help="Beginnings from the data of this run.",
             on_change=lambda: _tell(prompt=examples[st.session_state["text.example"] or 0]),
         )  # fmt: skip
-        about = "The same prompt answered at 11 weights in one batch, from only one objective to only another."
-        _kept(st.toggle, "Strip of weights", "strip", told.strip, help=about)
+        if len(saved.objectives) > 1:
+            about = "The same prompt answered at 11 weights in one batch, from only one objective to only another."
+            _kept(st.toggle, "Strip of weights", "strip", told.strip, help=about)
 
 
 def _write_again() -> None:
@@ -297,9 +300,14 @@ def wanted(model: TextLive, saved: Saved) -> Wish:
     sides = [c for c in (compared.after, compared.before) if c is not None]
     asked = [Ask(told.prompt, drawn, model.nearest(c.weights)[0], c.scale) for c in sides]
     first = (*asked, Ask(told.prompt, drawn))
-    if not told.strip:
+    if not _strips(saved):
         return Wish((first,))
     return Wish((first, tuple(Ask(told.prompt, drawn, w, choice.scale) for w in model.strip(told.x, told.y))))
+
+
+def _strips(saved: Saved) -> bool:
+    """Whether the prompt is answered at 11 weights too: of one objective there are no weights to choose from."""
+    return _telling().strip and len(saved.objectives) > 1
 
 
 def _drawn(told: Telling) -> Sampling:
@@ -532,7 +540,7 @@ def _take(saved: Saved, job: Prepared[TextLive]) -> Take:
 
     name = f"hyperdpo-{''.join(c if c.isalnum() else '-' for c in saved.entry.label)[-60:]}"
     figures = {"Cross-entropy front": lambda: look_up(saved, lists).figure()}
-    if model is not None and _telling().strip:
+    if model is not None and _strips(saved):
         figures["Measured along the strip"] = strip
     return Take(name, saved.entry.label, {"The texts": texts, "The fronts": points}, figures)
 

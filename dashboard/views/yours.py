@@ -19,9 +19,11 @@ from dashboard.jobs import DONE, FAILED, MEASURE, RUNNING, STOPPED, TRAIN, Job, 
 from dashboard.state import Key
 from dashboard.store import RANK, TEXT, Prepared, Saved
 from dashboard.views.common import (
+    absent,
     add_note,
     address,
     chosen,
+    foreign,
     fresh_address,
     friendly,
     plain_markdown,
@@ -64,7 +66,7 @@ def _adopt_address() -> None:
     url = fresh_address(Key.BROUGHT_URL)
     if url:
         st.session_state[Key.BROUGHT], said = bringing.read_brought(url)
-        add_note(*said)
+        add_note(*said, *foreign(url, bringing.KEYS))
 
 
 def _write_address(brought: Brought) -> None:
@@ -99,6 +101,7 @@ def _source(jobs: Jobs, brought: Brought) -> Brought:
             help="Rankings as LETOR text (also .gz or .xz), CSV or Parquet; preferences as JSON lines. Up to 200 MB a "
             "file; larger ones by their path.",
         )  # fmt: skip
+        st.caption("200 MB a file at the most: of a larger one give the path instead.")
     with path:
         typed = st.text_area(
             "Or files on this machine, one path a line", key="yours.paths", height=100,
@@ -126,7 +129,7 @@ def _forget() -> None:
 
 def _columns(brought: Brought) -> None:
     """What a reader may have to be told before it can read: which columns are what."""
-    if bringing.kind_of(brought.files) == TEXT:
+    if bringing.kind_of(brought.files) == TEXT or Path(brought.files[0]).is_dir():
         return
     names = bringing.header(brought.files)
     places = st.columns(3)
@@ -193,12 +196,17 @@ def _measure(jobs: Jobs, brought: Brought, look: Look) -> None:
         st.caption("No run here was trained on columns of these names: measuring one will say which it lacks.")
     names = [*fit, *(label for label in runs if label not in fit)]
     label = brought.run if brought.run in runs else names[0]
+    seen = st.session_state.get("yours.run")  # what stood in the box as a button was pressed
+    gone = next((r for r in (brought.run, seen) if r and r not in runs), "")
+    if gone:
+        st.info(plain_markdown(f"{absent(gone, 'run of this kind')} Chosen instead: {label}; nothing was started."))
+        _keep(run=label)
     chosen(
         st.selectbox, "Run", "yours.run", label, _one("run"), names,
         help="It is measured on every list you brought, beside its own base.",
     )  # fmt: skip
     run = runs[label]
-    if st.button("Measure", key="yours.measure", help="At 11 trade-offs, c = 1."):
+    if st.button("Measure", key="yours.measure", help="At 11 trade-offs, c = 1.") and not gone:
         command = bringing.measure_command(brought, run.entry.path)
         jobs.start(MEASURE, run.entry.path, command, f"Measuring {label} on {_named(brought)}")
         st.rerun()
@@ -206,7 +214,7 @@ def _measure(jobs: Jobs, brought: Brought, look: Look) -> None:
         "Explore it with the sliders", key="yours.explore",
         help="Opens the run on this data, measured on its test split: 20 % of the lists, unless the files say "
         "otherwise.",
-    ):  # fmt: skip
+    ) and not gone:  # fmt: skip
         st.session_state[Key.DATA] = {**st.session_state.get(Key.DATA, {}), label: look.path or brought.files[0]}
         _open(label, "text" if look.kind == TEXT else "explore")
 

@@ -176,7 +176,12 @@ class TableReader:
             text = line.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise DataError(f"{self.file.name} is not UTF-8 text ({error.reason}); save it as UTF-8.") from None
-        names = next(csv.reader(io.StringIO(text), delimiter=self._separator), [])
+        try:
+            names = next(csv.reader(io.StringIO(text), delimiter=self._separator), [])
+        except csv.Error as error:  # a name longer than any can be: not text, or no line ends
+            raise DataError(
+                f"{self.file.name}: the first line cannot be read as column names ({error}); is this a table?"
+            ) from None
         problems = [
             f"{self.file.name}: column {name!r} is named twice in the header; give each column its own name."
             for name in sorted({n for n in names if names.count(n) > 1})

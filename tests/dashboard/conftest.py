@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(Path(__file__).parent), str(ROOT), str(ROOT / "tests")]
-from driver import App, find_chromium, launch, listen  # noqa: E402
+from driver import PATIENCE, App, find_chromium, launch, listen  # noqa: E402
 
 CI = os.environ.get("CI", "").lower() == "true"
 
@@ -20,7 +20,8 @@ CI = os.environ.get("CI", "").lower() == "true"
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that is not the repository, with runs/small, small-ls (its baseline), small-film (another network on the
-    same base), small-k5 (the same measured at another k), broken, and orphan (no data)."""
+    same base), small-k5 (the same measured at another k), one (of one objective, so a front of one point), broken, and
+    orphan (no data)."""
     from dataclasses import replace
 
     from hyperdpo.methods import MethodConfig
@@ -33,6 +34,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("elsewhere")
     data = make_demo(folder / "data", queries=60).with_task(objectives=["clicks", "quality", "margin"])
     config = RankConfig(fit=FitConfig(epochs=2), base="lightgbm")
+    single = data.with_task(objectives=["clicks"])  # first, since the newest run is what opens by itself
+    one = train(single, replace(config, fit=FitConfig(epochs=1)), folder / "runs" / "one")
+    evaluate_run(one, single, save=True)
     run = train(data, config, folder / "runs" / "small")
     linear = replace(config, fit=FitConfig(epochs=1), method=MethodConfig(method="dpo-ls", points=4))
     other = train(data, linear, folder / "runs" / "small-ls")
@@ -79,10 +83,11 @@ def app(home: Path) -> Iterator[App]:
 
 @pytest.fixture(scope="session")
 def text_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    """The app, started from a folder with a small text run, runs/small-text."""
+    """The app, started from a folder with the small text runs small-text and text-one, which has one objective."""
     from stories import make_stories
 
     folder = tmp_path_factory.mktemp("stories")
+    make_stories(folder, steps=1, prompts=20, objectives=1, name="text-one")
     make_stories(folder)
     with App(ROOT / "dashboard" / "app.py", folder) as started:
         yield started
@@ -105,6 +110,7 @@ def browser() -> Iterator[Any]:
 def page(browser: Any) -> Iterator[Any]:
     """A fresh page at 1440 x 900; it fails the test if the console has said an error."""
     context = browser.new_context(viewport={"width": 1440, "height": 900})
+    context.set_default_navigation_timeout(PATIENCE)  # a busy machine needs more than Playwright's half minute
     opened = context.new_page()
     errors = listen(opened)
     yield opened

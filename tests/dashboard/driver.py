@@ -37,6 +37,7 @@ class App:
     """The Streamlit app as a process of its own, started from `folder`."""
 
     def __init__(self, script: Path, folder: Path) -> None:
+        self.folder = folder
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]

@@ -27,7 +27,9 @@ def sentence(rng: np.random.Generator) -> str:
     return f"{rng.choice(WHO)} {rng.choice(DID)}{rng.choice(ENDS)}"
 
 
-def make_stories(folder: Path, *, steps: int = 60, prompts: int = 60, objectives: int = 3) -> Path:
+def make_stories(
+    folder: Path, *, steps: int = 60, prompts: int = 60, objectives: int = 3, name: str = "small-text"
+) -> Path:
     """Train a base on made-up sentences and a run on lists of them, with `lists.jsonl` and `openings.txt` in it."""
     rng = np.random.default_rng(0)
     tokenizer, model = tiny_tokenizer(), tiny_model()
@@ -43,16 +45,17 @@ def make_stories(folder: Path, *, steps: int = 60, prompts: int = 60, objectives
         optimiser.step()
         optimiser.zero_grad()
     model.eval()
-    base, run = folder / "base", folder / "runs" / "small-text"
+    base, run = folder / f"{name}-base", folder / "runs" / name
     model.save_pretrained(base)
     tokenizer.save_pretrained(base)
     openings = [f"{who} {'once ' * (i % 3)}{i}:" for i in range(prompts // 5) for who in WHO]
     responses = [[f" {sentence(rng)} {sentence(rng)}" for _ in range(4)] for _ in openings]
     names = OBJECTIVES[:objectives]
     scores = [{n: SCORERS[n](texts).tolist() for n in names} for texts in responses]
-    write_lists(folder / "lists.jsonl", openings, responses, scores)
-    preferences = load_preferences(folder / "lists.jsonl")
+    lists = folder / f"{name}.jsonl"
+    write_lists(lists, openings, responses, scores)
+    preferences = load_preferences(lists)
     train(preferences, str(base), CONFIG, run, device="cpu")
-    (run / "lists.jsonl").write_bytes((folder / "lists.jsonl").read_bytes())
+    (run / "lists.jsonl").write_bytes(lists.read_bytes())
     (run / "openings.txt").write_text("The cat ran to the park.\nMy friend was sad\n", "utf-8")
     return run

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import opening
 import pytest
 from driver import PATIENCE, App, live_point, open_live, parameters, ranges, trace
 
@@ -295,6 +296,7 @@ def test_downloads_are_what_is_on_the_page(page: Any, app: App, tmp_path: Path) 
         content = saved.read_bytes()
         assert content.startswith(start), kind
         assert saved.suffix == (".py" if kind == "Python" else f".{kind.lower()}")
+        opening.check(kind, content, tmp_path)
     live = live_point(page)
     rows = [line.split(",") for line in (tmp_path / "hyperdpo-small-the-points.csv").read_text().splitlines()]
     last = dict(zip(rows[0], rows[-1], strict=True))
@@ -318,9 +320,8 @@ def test_the_decision_is_written_on_one_page(page: Any, app: App, tmp_path: Path
     assert "small: 40 % clicks, 30 % quality, 30 % margin, c = 1" in written
     assert "<svg" in written
     assert f"{live_point(page)[0]:.3f}" in written
-    printed = (tmp_path / "report.pdf").read_bytes()
-    assert printed.startswith(b"%PDF")
-    assert re.findall(rb"/Count (\d+)", printed) == [b"1"], "one page"
+    assert "small: 40 % clicks" in opening.html(written.encode())
+    assert opening.pdf((tmp_path / "report.pdf").read_bytes()) == 1, "one page"
 
 
 def test_a_phone_shows_chart_and_figures_and_keeps_the_sliders_in_a_drawer(browser: Any, app: App) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import opening
 import pytest
 from driver import PATIENCE, App, parameters
 
@@ -25,6 +26,7 @@ pytestmark = pytest.mark.browser
 MAIN, COST, HEAT, SIDE = "compare-main", "compare-cost", "heat-main", "heat-side"
 OURS, LS, FILM = "small: HyperDPO (mixture)", "small-ls: DPO-LS", "small-film: HyperDPO (film)"
 BOTH = "runs=small&runs=small-film"
+PICTURES = ("SVG", "PNG", "PDF", "HTML", "Python")
 
 
 def drawn(page: Any, key: str) -> dict[str, dict[str, Any]]:
@@ -202,14 +204,16 @@ def test_runs_on_other_terms_and_foreign_addresses_are_sentences(page: Any, app:
 def test_downloads_of_the_comparison(page: Any, app: App, tmp_path: Path) -> None:
     open_compare(page, app, BOTH)
     rows = take(page, tmp_path, "Table, JSON", None)
+    opening.json_rows(rows)
     table = json.loads(rows)
     assert {r["front"] for r in table} >= {"HyperDPO (mixture)", "DPO-LS", "HyperDPO (film)"}
     assert table[0]["verdict"] in ("better", "worse", "no measurable difference")
-    points = take(page, tmp_path, "Points, CSV", None).decode().splitlines()
-    assert points[0].startswith("run,front,c,k,w.clicks")
-    assert len(points) > 20
-    for kind, start in {"SVG": b"<svg", "PNG": b"\x89PNG", "PDF": b"%PDF", "HTML": b"<!doctype html"}.items():
-        assert take(page, tmp_path, f"Save {kind}", kind).startswith(start), kind
+    assert len(opening.csv_rows(take(page, tmp_path, "Table, CSV", None))) == len(table)
+    points = take(page, tmp_path, "Points, CSV", None)
+    assert points.startswith(b"run,front,c,k,w.clicks")
+    assert len(opening.csv_rows(points)) == len(opening.json_rows(take(page, tmp_path, "Points, JSON", None))) >= 20
+    for kind in PICTURES:
+        opening.check(kind, take(page, tmp_path, f"Save {kind}", kind), tmp_path)
 
 
 def take(page: Any, folder: Path, button: str, kind: str | None) -> bytes:
@@ -330,10 +334,13 @@ def test_a_temperature_for_each_objective_by_its_sliders(page: Any, app: App, mo
 
 def test_downloads_of_the_temperature_view(page: Any, app: App, tmp_path: Path) -> None:
     open_heat(page, app, "run=small")
-    rows = take(page, tmp_path, "Table, CSV", None).decode().splitlines()
-    assert rows[0].startswith("run,front,c,k,beta,hypervolume,main")
-    assert len(rows) == 8
-    assert take(page, tmp_path, "Save SVG", "SVG").startswith(b"<svg")
+    rows = take(page, tmp_path, "Table, CSV", None)
+    assert rows.startswith(b"run,front,c,k,beta,hypervolume,main")
+    assert len(opening.csv_rows(rows)) == len(opening.json_rows(take(page, tmp_path, "Table, JSON", None))) == 7
+    points = (take(page, tmp_path, f"Points, {kind}", None) for kind in ("CSV", "JSON"))
+    assert len(opening.csv_rows(next(points))) == len(opening.json_rows(next(points))) == 6 * 11 + 1
+    for kind in PICTURES:
+        opening.check(kind, take(page, tmp_path, f"Save {kind}", kind), tmp_path)
 
 
 def test_without_its_data_the_saved_front_is_shown_with_what_to_do(page: Any, app: App, home: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import opening
 import pytest
 from driver import PATIENCE, App, live_point, parameters
 
@@ -160,8 +161,11 @@ def test_downloads_open(page: Any, text_app: App, tmp_path: Path) -> None:
     assert {p["front"] for p in points} == {"HyperDPO", "Base", "live point"}
     live = next(p for p in points if p["front"] == "live point")
     assert live["low.upbeat"] < live["cross_entropy.upbeat"] < live["high.upbeat"]
-    page.get_by_text("HTML", exact=True).click()
-    assert b"plotly" in saved("Save HTML")
+    assert len(opening.csv_rows(saved("The fronts, CSV"))) == len(points)
+    assert len(opening.json_rows(saved("The texts, JSON"))) == len(rows)
+    for kind in ("SVG", "PNG", "PDF", "HTML", "Python"):
+        page.get_by_text(kind, exact=True).click()
+        opening.check(kind, saved(f"Save {kind}"), tmp_path)
     page.keyboard.press("Escape")
     page.get_by_role("button", name="Export").click()
     packed = zipfile.ZipFile(io.BytesIO(saved("Save the zip")))
@@ -180,9 +184,9 @@ def test_only_c_1_is_exported_and_each_kind_of_run_has_its_view(page: Any, text_
     link.click()
     page.locator(".hx-answer").first.wait_for(timeout=PATIENCE)
     page.goto(f"{text_app.url}/?run=small-text")
-    page.get_by_text("no run called 'small-text'").wait_for(timeout=PATIENCE)
+    page.get_by_text("small-text is a text run; the Text view shows it.").wait_for(timeout=PATIENCE)
     page.goto(f"{text_app.url}/text?run=marketplace")
-    page.get_by_text("no text run called 'marketplace'").wait_for(timeout=PATIENCE)
+    page.get_by_text("marketplace is a ranking run; the Explore view shows it.").wait_for(timeout=PATIENCE)
 
 
 def test_a_phone_shows_it_all_without_scrolling_sideways(browser: Any, text_app: App) -> None:

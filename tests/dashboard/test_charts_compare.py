@@ -363,7 +363,7 @@ def test_the_table_says_who_is_better_and_what_cannot_be_told(everyone: tuple[En
     assert "better than DPO-LS?" in html
     rows = {e.key: html.split(f'data-front="{e.key}"')[1].split("</tr>")[0] for e in everyone}
     assert "▲" in rows["one: Ours"]
-    assert f"{words.volume(everyone[0].hypervolume)} (" in rows["one: Ours"]
+    assert f'{words.volume(everyone[0].hypervolume)} <span class="hx-nowrap">(' in rows["one: Ours"]
     assert "the yardstick" in rows["one-ls: DPO-LS"]
     assert ">11<" in rows["one-ls: DPO-LS"]
     assert "40 s" in rows["one-ls: DPO-LS"]

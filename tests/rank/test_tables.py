@@ -219,6 +219,7 @@ def test_interleaved_queries_name_both_rows(tmp_path: Path) -> None:
         ("qid,label,x\n", "some.csv has a header but no rows"),
         ("qid,x,x\n1,2,3\n", "column 'x' is named twice"),
         ("qid,,x\n1,2,3\n", "the header has an empty column name"),
+        (b"\0" * 200_000, "the first line cannot be read as column names"),
         ("qid;label;x\n1;2;3\n", "has one column; separate columns by commas"),
         ("qid,label,x\n1,2,3,4\n", "is not a regular table"),
         ("qid,label,x\n1,2,3\n1,2,3,4\n", r"is not a regular table \(.*Expected 3 fields in line 3, saw 4"),
