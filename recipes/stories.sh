@@ -15,7 +15,7 @@ mkdir -p "$work"
     --out "$work/lists.jsonl.xz"
 hyperdpo train text --model "$work/base" --data "$work/lists.jsonl.xz" --out "$work/run" --resume \
     --objective upbeat:softmax:0.5 --objective concise:softmax:0.5 --objective talkative:softmax:0.5 \
-    --max-prompt 40 --max-response 64 --end False --precision bf16 --epochs 3 --patience 3 --batch-size 4 \
+    --max-prompt 40 --max-response 64 --end False --precision bf16 --epochs 2 --patience 2 --batch-size 4 \
     --learning-rate 0.002 --beta 0.13
 rm -rf "$out"
 cp -r "$work/run" "$out"
