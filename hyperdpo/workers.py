@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -120,6 +121,7 @@ class Workers:
         self.jobs, self.alone = jobs, alone
         self._pool: ProcessPoolExecutor | None = None
         self._threads = torch.get_num_threads()
+        self._stopping: Event | None = None
 
     def __enter__(self) -> Workers:
         if self.jobs == 1 and self.alone:
@@ -128,14 +130,19 @@ class Workers:
             # Read by every library of the new processes before torch is imported there.
             os.environ["OMP_NUM_THREADS"] = "1"
             context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self.jobs, mp_context=context, initializer=one_thread)
+            self._stopping = context.Event()
+            self._pool = ProcessPoolExecutor(
+                self.jobs, mp_context=context, initializer=_begin, initargs=(self._stopping,)
+            )
         return self
 
     def __exit__(self, *exc: object) -> None:
         if self._pool is None:
             torch.set_num_threads(self._threads)
-        else:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+            return
+        if exc[0] is not None and self._stopping is not None:
+            self._stopping.set()  # the pool has handed out more tasks than run, and cannot take those back
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
     def run(self, work: Callable[[T], float], tasks: Sequence[T]) -> Iterator[tuple[T, float | str]]:
         """Each task with the seconds that `work` took or the message of its failure, in the order in which they end.
@@ -152,7 +159,18 @@ class Workers:
                 yield waiting.pop(future), future.result()
 
 
+_stopping: Event | None = None  # of a process of the pool: set once the study ends before its tasks do
+
+
+def _begin(stopping: Event) -> None:
+    global _stopping
+    _stopping = stopping
+    one_thread()
+
+
 def _outcome(work: Callable[[T], float], task: T) -> float | str:
+    if _stopping is not None and _stopping.is_set():
+        raise Interrupted("The study was stopped before this training began.")
     try:
         return work(task)
     except Interrupted:

@@ -8,7 +8,7 @@ set -euo pipefail
 work=${1:-runs/preferences}
 hyperdpo=${HYPERDPO:-.venv/bin/hyperdpo}
 common=(--model checkpoints/stories/base --device cpu --precision bf16 --seed 0 --epochs 3 --patience 2 --batch-size 8
-    --conditioning prompt --learning-rate 0.0008 --rate 25 --map-rate 25)
+    --conditioning prompt --learning-rate 0.0008 --rate 25 --map-rate 25 --alpha 0.5 --draw list)
 "$hyperdpo" train text "${common[@]}" --data $SCORED --max-prompt 96 --max-response 64 --resume --out "$work/scored"
 "$hyperdpo" evaluate "$work/scored" --points 6
 "$hyperdpo" train text "${common[@]}" --data "harmless=$HARMLESS" "helpful=$HELPFUL" --limit 1600 --max-prompt 96 \

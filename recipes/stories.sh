@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Make checkpoints/stories again: the story model, openings, lists of continuations with real scores, and HyperDPO over
-# three objectives. STORIES names JSON lines of stories; about two hours on two cores, one and a half of them the model.
+# Make checkpoints/stories again: the story model, openings, lists of continuations with real scores, HyperDPO over three
+# objectives, and a soup's front beside it. STORIES names JSON lines of stories; about two hours on two cores, one and a
+# half of them the model.
 #
 #   STORIES=tinystories.jsonl.xz bash recipes/stories.sh [WORK]
 set -euo pipefail
@@ -13,10 +14,11 @@ mkdir -p "$work"
     --temperature 1.0 --top-p 0.95 --out "$work/raw.jsonl"
 [ -f "$work/lists.jsonl.xz" ] || hyperdpo label "$work/raw.jsonl" --scorers upbeat,concise,talkative,vivid \
     --out "$work/lists.jsonl.xz"
-hyperdpo train text --model "$work/base" --data "$work/lists.jsonl.xz" --out "$work/run" --resume \
-    --objective upbeat:softmax:0.5 --objective concise:softmax:0.5 --objective talkative:softmax:0.5 \
-    --max-prompt 40 --max-response 64 --end False --precision bf16 --epochs 2 --patience 2 --batch-size 4 \
-    --learning-rate 0.002 --beta 0.13
+common=(--model "$work/base" --data "$work/lists.jsonl.xz" --resume --max-prompt 40 --max-response 64 --end False
+    --objective upbeat:softmax:0.5 --objective concise:softmax:0.5 --objective talkative:softmax:0.5
+    --precision bf16 --epochs 2 --patience 2 --batch-size 4 --learning-rate 0.002 --beta 0.13)
+hyperdpo train text "${common[@]}" --out "$work/run"
+hyperdpo train text "${common[@]}" --method dpo-soup --out "$work/soup" # what the dashboard draws beside it
 rm -rf "$out"
 cp -r "$work/run" "$out"
 rm -f "$out/train.log"
@@ -24,3 +26,4 @@ cp -r "$work/base" "$out/base"
 chmod -R a+r "$out"
 cp "$work/lists.jsonl.xz" "$work/openings.txt" "$out/"
 cp recipes/stories_examples.txt "$out/examples.txt"
+hyperdpo evaluate "$out" --baseline "$work/soup" --points 11 --save
