@@ -25,6 +25,7 @@ from hyperdpo.weights import check_scale, grid
 
 MIN_SCALE, MAX_SCALE = 0.5, 10.0
 MOST_TOKENS = 1 << 30
+LIKELIEST = 256  # tokens that are sorted before the whole vocabulary is
 
 
 @dataclass(frozen=True)
@@ -277,15 +278,31 @@ class _Mixture:
             voice.advance(tokens)
 
 
+def _likeliest(probabilities: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
+    """`probabilities` (rows, vocabulary) from the largest down, equal ones in order, and their tokens.
+
+    Only the first of them where these surely hold the nucleus of every row: sorting a whole vocabulary is the larger
+    part of drawing a token.
+    """
+    found, tokens = probabilities.topk(min(LIKELIEST, probabilities.shape[1]), sorted=False)
+    above = found > found.amin(-1, keepdim=True)  # what is as small as the least may go on beyond these
+    if ((found * above).sum(-1) <= top_p).any():
+        found, tokens = probabilities.sort(dim=-1, descending=True, stable=True)
+        return found, tokens
+    tokens = tokens.sort(dim=-1).values
+    found, order = probabilities.gather(-1, tokens).sort(dim=-1, descending=True, stable=True)
+    return found, tokens.gather(-1, order)
+
+
 def pick(logits: Tensor, draws: Tensor, sampling: Sampling) -> Tensor:
     """A token for each row of `logits` (rows, vocabulary): uniform `draws` (rows,) through the nucleus' inverse cdf."""
     if sampling.temperature == 0:
         return logits.argmax(-1)
-    probabilities, order = torch.softmax(logits / sampling.temperature, -1).sort(dim=-1, descending=True, stable=True)
+    probabilities, order = _likeliest(torch.softmax(logits / sampling.temperature, -1), sampling.top_p)
     total = probabilities.cumsum(-1)
     kept = probabilities * (total - probabilities < sampling.top_p)  # the token that passes top_p is the last kept
     cdf = kept.cumsum(-1)
-    index = (cdf < draws.unsqueeze(1) * cdf[:, -1:]).sum(-1).clamp(max=logits.shape[1] - 1)
+    index = (cdf < draws.unsqueeze(1) * cdf[:, -1:]).sum(-1).clamp(max=cdf.shape[1] - 1)
     chosen: Tensor = order.gather(1, index.unsqueeze(1)).squeeze(1)
     return chosen
 

@@ -103,6 +103,23 @@ def test_draws_stay_inside_the_nucleus_and_follow_its_probabilities(
         assert abs(float(share[token]) - expected) < 2e-3
 
 
+@pytest.mark.parametrize("spread", [0.0, 1.0, 5.0])
+@pytest.mark.parametrize("steps", [0.0, 0.5], ids=["all differ", "many are equal"])
+def test_drawing_from_the_likeliest_equals_sorting_the_whole_vocabulary(spread: float, steps: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    for top_p in (0.3, 0.95, 1.0):
+        logits = spread * torch.randn(40, 1500, generator=generator)
+        logits = (logits / steps).round() * steps if steps else logits
+        draws, sampling = torch.rand(40, generator=generator), Sampling(temperature=1.0, top_p=top_p)
+        for row, draw, found in zip(logits, draws, pick(logits, draws, sampling), strict=True):
+            probabilities, order = row.double().softmax(-1).sort(descending=True, stable=True)
+            before = probabilities.cumsum(0) - probabilities
+            nucleus = probabilities * (before < top_p - 1e-9)
+            at = int((nucleus.cumsum(0) < draw * nucleus.sum() - 1e-6).sum())
+            near = order[max(0, at - 1) : at + 3]  # a draw that falls on an edge may round to either side
+            assert found in near
+
+
 def test_answers_stream_and_end(run: TextRun) -> None:
     seen = [[a.text for a in step] for step in stream(run, "Story 3:", [None, torch.tensor([0.5, 0.5])])]
     assert len(seen) > 1
