@@ -17,11 +17,11 @@ from hyperdpo.rank.demo import DEFAULT_QUERIES, make_demo
 from hyperdpo.rank.simulate import simulate
 from hyperdpo.rank.study.recipe import Case
 from hyperdpo.rank.train import paper_task
+from hyperdpo.workers import Say
 
 SUFFIXES = ("", ".gz", ".xz")
 PARTS = ("train", "vali", "test")
 ORDER_SEED = 0  # of the queries before they are dealt to folds
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ from hyperdpo.rank.study.sources import Fold, how_to_give, parse_given, prepare
 from hyperdpo.rank.study.units import Measure, Measured, Store, Unit, base_unit, measure, method_unit
 from hyperdpo.runs import versions
 from hyperdpo.weights import lattice_size
+from hyperdpo.workers import Say
 
-Say = Callable[[str], None]
 MOST_POINTS = 1001  # at which a front is measured: exact hypervolume takes minutes for the 3,003 of m = 6
 TUNING = "tuning"  # the recipe that all others may rest on; it is not one of "all recipes"
 
