@@ -125,12 +125,12 @@ def test_runs_fronts_yardstick_and_intervals_by_their_controls(page: Any, app: A
     page.get_by_role("link", name="Compare").click()
     page.locator("tr[data-front]").first.wait_for(timeout=PATIENCE)
     until(page, lambda: {OURS, LS} <= fronts(page))
-    assert addressed(page)["runs"] == ["small"], "it opens on the run that was being explored"
+    until(page, lambda: addressed(page).get("runs") == ["small"])  # it opens on the run that was being explored
     idle(page)
     page.locator(".st-key-compare-runs input").click()
     page.get_by_role("option", name="small-film").click()
     until(page, lambda: FILM in fronts(page))
-    until(page, lambda: addressed(page)["runs"] == ["small", "small-film"])
+    until(page, lambda: addressed(page).get("runs") == ["small", "small-film"])
     page.keyboard.press("Escape")
     page.get_by_role("listbox").wait_for(state="detached", timeout=PATIENCE)
     idle(page)
@@ -140,7 +140,7 @@ def test_runs_fronts_yardstick_and_intervals_by_their_controls(page: Any, app: A
     assert page.locator(f'tr[data-front="{LS}"]').count() == 0
     choose(page, "Better than", "HyperDPO (film)")
     page.get_by_text("better than HyperDPO (film)?").wait_for(timeout=PATIENCE)
-    until(page, lambda: addressed(page)["vs"] == [FILM])
+    until(page, lambda: addressed(page).get("vs") == [FILM])
     assert drawn(page, MAIN)[f"front|{OURS}"]["errors"]
     page.get_by_text("95 % intervals").click()
     until(page, lambda: not drawn(page, MAIN)[f"front|{OURS}"]["errors"])
@@ -154,7 +154,7 @@ def test_axes_views_and_triangle_and_the_address_restores_them(page: Any, app: A
         f"() => document.querySelector('.st-key-{MAIN} .ytitle')?.textContent.startsWith('relevance')", timeout=PATIENCE
     )
     choose(page, "Horizontal axis", "margin")
-    until(page, lambda: addressed(page)["x"] == ["margin"])
+    until(page, lambda: addressed(page).get("x") == ["margin"])
     page.get_by_role("radio", name="All at once").or_(page.get_by_role("button", name="All at once")).first.click()
     until(page, lambda: f"parallel|{OURS}" in drawn(page, MAIN))
     page.get_by_role("radio", name="Every pair").or_(page.get_by_role("button", name="Every pair")).first.click()
@@ -171,7 +171,7 @@ def test_axes_views_and_triangle_and_the_address_restores_them(page: Any, app: A
     assert (address["view"], address["metric"]) == (["triangle"], ["margin"])
     page.reload()
     until(page, lambda: drawn(page, MAIN) == shown)
-    assert addressed(page) == address
+    until(page, lambda: addressed(page) == address)
 
 
 def test_the_triangle_is_what_the_package_measures(page: Any, app: App, home: Path) -> None:

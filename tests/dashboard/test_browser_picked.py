@@ -92,7 +92,7 @@ def test_a_brush_selects_in_every_picture_and_the_address_keeps_it(page: Any, ap
     until(page, lambda: isinstance(traces(page).get("triangle", {}).get("opacity"), list))
     page.reload()
     until(page, lambda: picked(page) == expected)
-    assert addressed(page) == [said]
+    until(page, lambda: addressed(page) == [said])
     page.get_by_role("button", name="Clear selection").click()
     until(page, lambda: not addressed(page) and not picked(page))
 
@@ -141,4 +141,4 @@ def test_a_foreign_selection_in_the_address_is_a_sentence(page: Any, app: App) -
     page.get_by_text("selection names '<b>'").wait_for(timeout=PATIENCE)
     page.get_by_text("in='junk' is not NAME:LOW:HIGH").wait_for(timeout=PATIENCE)
     page.get_by_text("in='clicks:2:1' is not NAME:LOW:HIGH").wait_for(timeout=PATIENCE)
-    assert addressed(page) == []
+    until(page, lambda: addressed(page) == [])
