@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shlex
+import shutil
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from hyperdpo.text.data import Preferences
 
 UPLOADS = ".uploads"
+UPLOADS_KEPT = 86_400.0  # seconds that an upload stays which no run and no job names
 JSON_LINES = (".jsonl", ".json", ".ndjson")
 L1, SOFTMAX = "l1", "softmax"
 SPARSE = 0.5  # labels of which more than this share are 0 are taken for events
@@ -114,8 +118,10 @@ class Look:
 def keep_uploads(runs: Path, uploads: Sequence[tuple[str, bytes]]) -> tuple[str, ...]:
     """Uploaded files, by name and content, as paths below `runs`; the same content is kept once.
 
-    Raises RunError where they cannot be written.
+    Uploads of more than UPLOADS_KEPT ago that no run and no job names are removed. Raises RunError where they cannot be
+    written.
     """
+    _drop_uploads(runs)
     digest = hashlib.sha256()
     for name, content in uploads:
         digest.update(f"{name}\0{len(content)}\0".encode() + content)
@@ -123,6 +129,7 @@ def keep_uploads(runs: Path, uploads: Sequence[tuple[str, bytes]]) -> tuple[str,
     paths = [folder / (Path(name).name or "upload") for name, _ in uploads]
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        os.utime(folder)
         for path, (_, content) in zip(paths, uploads, strict=True):
             if not path.exists() or path.stat().st_size != len(content):
                 path.write_bytes(content)
@@ -132,6 +139,17 @@ def keep_uploads(runs: Path, uploads: Sequence[tuple[str, bytes]]) -> tuple[str,
             "or give the path of the files instead."
         ) from None
     return tuple(map(str, paths))
+
+
+def _drop_uploads(runs: Path) -> None:
+    old = [f for f in (runs / UPLOADS).glob("*/") if time.time() - f.stat().st_mtime > UPLOADS_KEPT]
+    if not old:
+        return
+    files = [*runs.glob("*/config.json"), *runs.glob("*/training/plan.json"), *runs.glob(".jobs/*/job.json")]
+    named = "".join(f.read_text("utf-8", "replace") for f in files)
+    for folder in old:
+        if f"{UPLOADS}/{folder.name}" not in named:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def kind_of(files: Sequence[str]) -> str:

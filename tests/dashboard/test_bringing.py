@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,18 @@ def test_uploads_are_kept_by_content_and_never_outside_their_folder(tmp_path: Pa
     assert Path(other[0]).parent != Path(twice[0][0]).parent
     assert [Path(p).read_bytes() for p in twice[0]] == [b"x", b"y"]
     assert all(Path(p).is_relative_to(tmp_path / ".uploads") and ".." not in p for p in twice[0])
+
+
+def test_an_old_upload_goes_unless_a_run_or_a_job_names_it(tmp_path: Path) -> None:
+    kept = [Path(bringing.keep_uploads(tmp_path, [("a.csv", content)])[0]) for content in (b"1", b"2", b"3", b"4")]
+    for path in kept[:3]:
+        os.utime(path.parent, (0, 0))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "config.json").write_text(json.dumps({"data": {"origin": [str(kept[0])]}}))
+    (tmp_path / ".jobs" / "one").mkdir(parents=True)
+    (tmp_path / ".jobs" / "one" / "job.json").write_text(json.dumps({"command": ["evaluate", "--data", str(kept[1])]}))
+    bringing.keep_uploads(tmp_path, [("b.csv", b"5")])
+    assert [path.exists() for path in kept] == [True, True, False, True]
 
 
 def test_uploads_that_cannot_be_written_say_where(tmp_path: Path) -> None:
