@@ -8,6 +8,9 @@ from __future__ import annotations
 import fcntl
 import multiprocessing
 import os
+import signal
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import contextmanager
@@ -159,6 +162,7 @@ class Workers:
                 yield waiting.pop(future), future.result()
 
 
+LAST_SECONDS = 20.0  # that a training whose study is gone has to keep its state
 _stopping: Event | None = None  # of a process of the pool: set once the study ends before its tasks do
 
 
@@ -166,6 +170,17 @@ def _begin(stopping: Event) -> None:
     global _stopping
     _stopping = stopping
     one_thread()
+    threading.Thread(target=_outlived, daemon=True).start()
+
+
+def _outlived() -> None:
+    """End with the study even where it was killed and could say nothing: a training then keeps its state first."""
+    study = multiprocessing.parent_process()
+    assert study is not None
+    study.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(LAST_SECONDS)
+    os._exit(1)
 
 
 def _outcome(work: Callable[[T], float], task: T) -> float | str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil  # type: ignore[import-untyped]
 import pytest
 
 from hyperdpo.errors import ConfigError, Interrupted
@@ -51,6 +54,39 @@ def test_an_interruption_ends_what_was_handed_out_and_not_begun(tmp_path: Path) 
     with pytest.raises(Interrupted, match="asked"), Workers(2) as workers:
         list(workers.run(work, toys(tmp_path, "stop", "1", "2", "3", "4", "5")))
     assert not {"3", "4", "5"} & {p.name for p in tmp_path.iterdir()}
+
+
+KILLED = """
+import os, sys, time
+from pathlib import Path
+from hyperdpo.workers import Workers
+
+def work(place):
+    Path(place, str(os.getpid())).touch()
+    time.sleep(600)
+    return 0.0
+
+if __name__ == "__main__":
+    with Workers(2) as workers:
+        list(workers.run(work, sys.argv[1:] * 2))
+"""
+
+
+def test_the_processes_of_a_study_that_was_killed_end_too(tmp_path: Path) -> None:
+    script, place = tmp_path / "study.py", tmp_path / "pids"
+    script.write_text(KILLED)
+    place.mkdir()
+    study = subprocess.Popen([sys.executable, str(script), str(place)])
+    end = time.monotonic() + 120
+    while len(found := [int(p.name) for p in place.iterdir()]) < 2:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    study.kill()
+    study.wait()
+    _, alive = psutil.wait_procs([psutil.Process(pid) for pid in found if psutil.pid_exists(pid)], timeout=60)
+    for process in alive:
+        process.kill()
+    assert not alive
 
 
 def test_progress_says_what_ended_and_what_is_left(tmp_path: Path) -> None:
