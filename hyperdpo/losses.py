@@ -46,6 +46,15 @@ def objective_losses(residual: Tensor, targets: Tensor, mask: Tensor, beta: Tens
     return listwise_loss(per_objective, targets.transpose(-1, -2), mask.transpose(-1, -2))
 
 
+def drift(residual: Tensor, mask: Tensor) -> Tensor:
+    """(b,): minus the mean residual of a list's items, `residual` and `mask` (b, n) (ours).
+
+    Eq. (11) does not see it: what is common to a list leaves its softmax as it is. For a language model's own samples it
+    estimates KL(base || model), nats, of which every token's fluency is a part.
+    """
+    return -(residual * mask).sum(-1) / mask.sum(-1).clamp(min=1)
+
+
 def scalarised_loss(losses: Tensor, weights: Tensor) -> Tensor:
     """Eq. (12): w . L over the last axis; `losses` and `weights` broadcast, last axis m."""
     return (weights * losses).sum(-1)

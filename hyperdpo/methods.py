@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from hyperdpo.errors import ConfigError, nearest
-from hyperdpo.losses import PenaltySign, icos_loss, mo_dpo_loss, objective_losses
+from hyperdpo.losses import PenaltySign, drift, icos_loss, mo_dpo_loss, objective_losses
 from hyperdpo.training import StepLoss
 from hyperdpo.weights import DEFAULT_POINTS, balanced_weights, draw_beta, draw_weights, grid
 
@@ -166,17 +166,26 @@ def mixing_weights(config: MethodConfig, m: int) -> int:
 
 
 def step_loss(
-    config: MethodConfig, member: Member, *, beta: Tensor, coverage: Tensor, separable: bool, tempered: bool = False
+    config: MethodConfig,
+    member: Member,
+    *,
+    beta: Tensor,
+    coverage: Tensor,
+    separable: bool,
+    tempered: bool = False,
+    anchor: float = 0.0,
 ) -> StepLoss:
     """What fit() minimises for one member of a method. `tempered` models are given drawn temperatures beside w.
 
     Each objective's loss is divided by `coverage` (m,), the share of training lists that are informative for it, so
-    that its expectation is the mean over informative lists, without the noise of a small batch's own count.
+    that its expectation is the mean over informative lists, without the noise of a small batch's own count. `anchor`
+    times beta is the weight of `losses.drift` beside each.
     """
     m = len(beta)
 
     def per_list(residual: Tensor, batch: ListwiseBatch, beta: Tensor = beta) -> Tensor:
-        return objective_losses(residual, batch.targets, batch.judged, beta) / coverage
+        losses = objective_losses(residual, batch.targets, batch.judged, beta) / coverage
+        return losses + anchor * beta * drift(residual, batch.mask).unsqueeze(-1) if anchor else losses
 
     def conditioned(model: nn.Module, batch: ListwiseBatch, w: Tensor, count: int, rng: np.random.Generator) -> Tensor:
         if not tempered:
@@ -210,7 +219,7 @@ def step_loss(
     def margin(model: nn.Module, batch: ListwiseBatch, rng: np.random.Generator) -> Tensor:
         assert member.weights is not None
         w = member.weights.to(beta.device)
-        return margin_losses(model, batch, w, beta).sum() / (batch.total * coverage[w.argmax()])
+        return margin_losses(model, batch, w, beta, anchor).sum() / (batch.total * coverage[w.argmax()])
 
     if member.weights is not None:
         return margin if config.method == "mo-dpo" and not member.part else fixed
@@ -219,13 +228,14 @@ def step_loss(
     return drawn_per_step if config.draw == "step" else drawn_per_list
 
 
-def margin_losses(model: nn.Module, batch: ListwiseBatch, weights: Tensor, beta: Tensor) -> Tensor:
-    """`losses.mo_dpo_loss` of each list for k = argmax w, (b,)."""
+def margin_losses(model: nn.Module, batch: ListwiseBatch, weights: Tensor, beta: Tensor, anchor: float = 0.0) -> Tensor:
+    """`losses.mo_dpo_loss` of each list for k = argmax w, (b,), with `anchor` as in `step_loss`."""
     assert batch.rewards is not None
     k = int(weights.argmax())
     residual = model(*batch.inputs, weights)
     judged = batch.judged[..., k]
-    return mo_dpo_loss(residual, batch.targets[..., k], judged, batch.rewards, weights, k, beta=beta[k])
+    losses = mo_dpo_loss(residual, batch.targets[..., k], judged, batch.rewards, weights, k, beta=beta[k])
+    return losses + anchor * beta[k] * drift(residual, batch.mask) if anchor else losses
 
 
 @torch.no_grad()

@@ -96,6 +96,9 @@ class TrainText:
         arg(metavar=GRAMMAR, help="A score to train on; once for each. All that the data has by default."),
     ] = ()
     beta: Annotated[str | None, flag("One temperature, or one per objective.", "0.1|b1,b2,..", "0.1")] = None
+    anchor: Annotated[
+        float | None, flag("How strongly lists are kept as likely as the base finds them.", "FLOAT", "0.0")
+    ] = None
     max_prompt: Annotated[int | None, flag("Tokens of a prompt; more are cut on the left.", "INT")] = None
     max_response: Annotated[int | None, flag("Tokens of a response; more are cut on the right.", "INT")] = None
     end: Annotated[bool | None, flag("Whether responses are whole, and end.", "True|False", "True")] = None
@@ -164,7 +167,7 @@ class TrainText:
         prompt = given(self.prompt)
         if "lora_targets" in prompt:
             prompt["lora_targets"] = tuple(prompt["lora_targets"].split(","))
-        own = given(self, "precision", "micro", "checkpointing", "shard", "seed", "split_seed")
+        own = given(self, "anchor", "precision", "micro", "checkpointing", "shard", "seed", "split_seed")
         if self.beta is not None:
             own["beta"] = asked.numbers(self.beta, "--beta")
         parts: dict[str, Any] = {

@@ -30,7 +30,7 @@ def text_card(name: str, config: dict[str, Any], fronts: Sequence[ParetoFront], 
 
 {config["method"]["method"]} on {base["name"]} ({base["architecture"]}, {base["parameters"]:,} parameters, frozen), for
 {", ".join(objectives)}: {config["models"]} model{"s" if config["models"] > 1 else ""}, {config["parameters"]:,} trained
-numbers, beta {", ".join(f"{b:g}" for b in config["beta"])}, seed {config["seed"]},
+numbers, beta {", ".join(f"{b:g}" for b in config["beta"])}, anchor {config.get("anchor", 0):g}, seed {config["seed"]},
 {config["seconds"]:.0f} s on {config["device"]}.
 
 Data: {data["name"]} ({lists} prompts, split by prompt).

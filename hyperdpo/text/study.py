@@ -3,7 +3,8 @@
 A recipe with `kind = "text"`:
 
     title, about          what is shown
-    [quick] / [full]      model, data, objectives, lists, beta, seeds, points, follow, and tables fit, tokens, prompt
+    [quick] / [full]      model, data, objectives, lists, beta, anchor, seeds, points, follow, and tables fit, tokens,
+                          prompt
     [[variant]]           label, method; seeds where it has fewer than the size; any option of the method; what is its
                           own: prompt and, by size, quick = { fit, prompt } and full = { .. }
     [published."LABEL"]   the paper's figures
@@ -44,7 +45,7 @@ from hyperdpo.workers import Pace, Progress, Say, Workers, locked
 
 SIZE_KEYS = (
     "model", "data", "objectives", "lists", "beta", "seeds", "points", "follow", "fit", "tokens", "prompt", "precision",
-    "micro", "checkpointing",
+    "micro", "checkpointing", "anchor",
 )  # fmt: skip
 _OWN = ("label", "seeds", "decoding", "prompt", "quick", "full")  # of a variant: what is not an option of its method
 VARIANT_KEYS = (*_OWN, "method", "alpha", "draw", "penalty", "penalty_sign")
@@ -134,7 +135,7 @@ def read_text_recipe(
     count = seeds or int(given.get("seeds", 1))
     points = int(given.get("points", 11))
     fit = FitConfig(**{**_defaults(TextConfig().fit), **given.get("fit", {}), **({"epochs": epochs} if epochs else {})})
-    own = {k: given[k] for k in ("precision", "micro", "checkpointing") if k in given}
+    own = {k: given[k] for k in ("precision", "micro", "checkpointing", "anchor") if k in given}
     config = TextConfig(
         prompt=PromptConfig(**given.get("prompt", {})),
         fit=fit,

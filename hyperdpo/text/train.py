@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -49,6 +50,8 @@ class TextConfig:
         fit: budget and optimiser.
         tokens: lengths and the chat template.
         beta: one temperature, or one per objective; the paper's is 0.1.
+        anchor: how strongly the responses of a list are kept as likely, on the whole, as the base finds them (see
+            `losses.drift`), in every method alike; 0 is the paper's loss. Texts stay fluent for it.
         precision: fp32, or bf16 for autocast in training; figures are always measured in fp32 on a CPU.
         micro: lists a forward pass takes; 0 is the whole batch. Gradients are accumulated, the step is the same.
         checkpointing: recompute activations in the backward pass: less memory, about a third more time.
@@ -62,6 +65,7 @@ class TextConfig:
     fit: FitConfig = DEFAULT_FIT
     tokens: TokenConfig = field(default_factory=TokenConfig)
     beta: tuple[float, ...] = (0.1,)
+    anchor: float = 0.0
     precision: str = "fp32"
     micro: int = 0
     checkpointing: bool = False
@@ -76,6 +80,8 @@ class TextConfig:
             problems.append(f"{self.method.method} is not a method for text; there are {', '.join(METHODS)}.")
         if self.precision not in PRECISIONS:
             problems.append(f"precision is fp32 or bf16; got {self.precision!r}.")
+        if not 0 <= self.anchor < math.inf:
+            problems.append(f"anchor is 0 or more; got {self.anchor!r}.")
         if self.micro < 0:
             problems.append(f"micro is 0 or more lists; got {self.micro}.")
         if self.seed < 0:
@@ -184,6 +190,7 @@ def plan(preferences: Preferences, model: str, config: TextConfig) -> dict[str, 
         "fit": vars(config.fit),
         "tokens": config.tokens.to_dict(),
         "beta": list(config.beta),
+        "anchor": config.anchor,
         "precision": config.precision,
         "micro": config.micro,
         "checkpointing": config.checkpointing,
@@ -293,7 +300,7 @@ class _Trainer:
         train = self.batches["train"]
         result = fit(
             self.model,
-            step_loss(config.method, member, beta=beta, coverage=train.coverage, separable=False),
+            step_loss(config.method, member, beta=beta, coverage=train.coverage, separable=False, anchor=config.anchor),
             train,
             self._validate(member, beta),
             config.fit,

@@ -13,6 +13,7 @@ from hyperdpo.control import geometric_residual
 from hyperdpo.losses import (
     alignment_penalty,
     dpo_loss,
+    drift,
     icos_loss,
     listwise_loss,
     masked_log_softmax,
@@ -34,6 +35,21 @@ def loss_by_loops(residual: list[float], labels: list[float], beta: float) -> fl
 
 def real(x: torch.Tensor) -> torch.Tensor:
     return torch.ones_like(x, dtype=torch.bool)
+
+
+# --- drift -----------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(SCORES, min_size=1, max_size=5), st.floats(-9, 9), st.integers(0, 2))
+def test_drift_is_what_the_listwise_loss_does_not_see(scores, shift, pads) -> None:
+    residual = torch.tensor([[*scores, *[7.0] * pads]], dtype=torch.float64)
+    mask = torch.tensor([[True] * len(scores) + [False] * pads])
+    labels = [*range(1, len(scores) + 1), *[0] * pads]
+    t, _ = Objective("a", "a", "l1").targets(torch.tensor([labels], dtype=torch.float64), mask)
+    assert float(drift(residual, mask)) == pytest.approx(-sum(scores) / len(scores), abs=1e-9)
+    assert float(drift(residual + shift, mask)) == pytest.approx(float(drift(residual, mask)) - shift, abs=1e-9)
+    before, after = (listwise_loss(x, t, mask) for x in (residual, residual + shift))
+    assert float(after) == pytest.approx(float(before), abs=1e-6)
 
 
 # --- listwise = DPO for pairs ----------------------------------------------------------------------------------------

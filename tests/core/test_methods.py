@@ -87,7 +87,10 @@ class Toy(nn.Module):
 def loss_of(config: MethodConfig, batch: Lists, *, member: Member | None = None, separable: bool = False, **kw: Any):
     model = Toy()
     coverage = kw.get("coverage", torch.ones(2))
-    function = step_loss(config, member or members(config, 2)[0], beta=BETA, coverage=coverage, separable=separable)
+    function = step_loss(
+        config, member or members(config, 2)[0], beta=BETA, coverage=coverage, separable=separable,
+        anchor=kw.get("anchor", 0.0),
+    )  # fmt: skip
     return function(model, batch, rng_for(0, 1)), model
 
 
@@ -103,6 +106,20 @@ def by_loops(model: Toy, batch: Lists, weights: Tensor) -> list[list[float]]:
             row.append(float(-(batch.targets[i, :n, j] * log_q).sum().detach()))
         out.append(row)
     return out
+
+
+@pytest.mark.parametrize("method", ["dpo-ls", "mo-dpo"])
+def test_an_anchor_adds_its_share_of_the_drift(method: str) -> None:
+    batch, w = lists(), torch.tensor([0.3, 0.7])
+    batch.rewards = torch.zeros(*batch.mask.shape, 2)
+    plain, model = loss_of(MethodConfig(method), batch, member=Member(w, "x"))  # type: ignore[arg-type]
+    held, _ = loss_of(MethodConfig(method), batch, member=Member(w, "x"), anchor=0.4)  # type: ignore[arg-type]
+    drifts = []
+    for i, row in enumerate(model.decode(batch.inputs[0], w, batch.inputs[1], batch.mask).detach()):
+        n = int(batch.mask[i].sum())
+        drifts.append(-float(row[:n].sum()) / n)
+    share = float(BETA[1]) if method == "mo-dpo" else float(w @ BETA)
+    assert float((held - plain).detach()) == pytest.approx(0.4 * share * sum(drifts) / len(drifts), rel=1e-4)
 
 
 # --- members ---------------------------------------------------------------------------------------------------------

@@ -67,6 +67,17 @@ def test_training_lowers_the_cross_entropy_of_what_w_asks_for(model_folder: Path
     assert ends[1][1] < ends[0][1]
 
 
+def test_an_anchor_keeps_lists_as_likely_as_the_base_finds_them(
+    model_folder: Path, run: TextRun, tmp_path: Path
+) -> None:
+    held = trained(model_folder, tmp_path / "run", replace(CONFIG, anchor=2.0))
+    assert held.config["anchor"] == 2.0
+    means = [float(np.mean(r.folder.fronts()[0].residuals)) for r in (run, held)]  # type: ignore[arg-type]
+    assert means[1] > means[0] + 0.1
+    with pytest.raises(ConfigError, match=r"anchor is 0 or more; got -1\.0"):
+        replace(CONFIG, anchor=-1.0).resolve(2)
+
+
 def test_accumulated_gradients_equal_whole_batches(model_folder: Path, run: TextRun, tmp_path: Path) -> None:
     parts = trained(model_folder, tmp_path / "run", replace(CONFIG, micro=1))
     for a, b in zip(run.folder.models(), parts.folder.models(), strict=True):
