@@ -49,8 +49,8 @@ def objective_losses(residual: Tensor, targets: Tensor, mask: Tensor, beta: Tens
 def drift(residual: Tensor, mask: Tensor) -> Tensor:
     """(b,): minus the mean residual of a list's items, `residual` and `mask` (b, n) (ours).
 
-    Eq. (11) does not see it: what is common to a list leaves its softmax as it is. For a language model's own samples it
-    estimates KL(base || model), nats, of which every token's fluency is a part.
+    Eq. (11) does not see it: what is common to a list leaves its softmax as it is. For the base's own samples it
+    estimates KL(base || model) in nats, and a language model that drifts loses its fluency.
     """
     return -(residual * mask).sum(-1) / mask.sum(-1).clamp(min=1)
 
