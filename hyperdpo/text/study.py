@@ -418,6 +418,8 @@ def _text(recipe: TextRecipe, document: Mapping[str, Any], chance: ParetoFront) 
         test, paper = row["ours_minus_this"], row["published"]
         known = [[f[name] for name in document["objectives"]] for f in row["follow"]]
         found = [min(each) for each in known if None not in each]
+        fluency = [f[name] for f in row["follow"] if (name := "base_perplexity_ratio") in f]
+        variety = [f[name] for f in row["follow"] if (name := "distinct_2_ratio") in f]
         shown.append(
             [
                 row["label"],
@@ -428,6 +430,8 @@ def _text(recipe: TextRecipe, document: Mapping[str, Any], chance: ParetoFront) 
                 f"{row['closeness']:.2f}",
                 f"{row['iqr']:.2f}",
                 f"{np.mean(found):.2f}" if found else None,
+                ", ".join(f"{v:.2f}" for v in fluency) or None,
+                ", ".join(f"{v:.2f}" for v in variety) or None,
                 f"{row['cpu_seconds']:.0f}",
                 row["models"],
                 row["parameters"],
@@ -436,10 +440,12 @@ def _text(recipe: TextRecipe, document: Mapping[str, Any], chance: ParetoFront) 
             ]
         )
     headers = ["method", "seeds", "hypervolume", "above chance", "ours - this", "closeness", "IQR", "least follow"]
+    headers += ["most perplexity", "least distinct-2"]
     headers += ["CPU s", "models", "trained numbers", "paper HV", "paper s"]
     notes = (
         "95 % intervals by bootstrap over prompts and seeds, paired between rows; IQR of the log-likelihood's change "
-        "in nats; least follow: the smallest rank correlation between w_j and its scorer, over objectives."
+        "in nats; least follow: the smallest rank correlation between w_j and its scorer, over objectives. Perplexity "
+        "under the base and distinct-2 of the sampled texts over those of the base's own, the worst over w, by seed."
     )
     return "\n".join([*filter(None, head), "", table(headers, shown), notes])
 

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import time
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,16 @@ from urllib.parse import quote
 
 import opening
 import pytest
+import torch
 from driver import PATIENCE, App, live_point, parameters
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+from hyperdpo.text.generate import Sampling, answers, prompt_ids
+from hyperdpo.text.run import TextRun
 
 pytestmark = pytest.mark.browser
+OPENING = "Once upon a time there was"
 NASTY = "<script>window.broken = 1</script> **bold** \u202eevil \x07 <img src=x onerror='window.broken=1'>"
 
 
@@ -141,8 +149,8 @@ def test_an_answer_can_be_stopped_and_a_reload_brings_the_same_back(page: Any, t
     written(page)
 
 
-def test_downloads_open(page: Any, text_app: App, tmp_path: Path) -> None:
-    open_text(page, text_app)
+def test_downloads_open_and_the_adapter_writes_what_the_page_would(page: Any, text_app: App, tmp_path: Path) -> None:
+    open_text(page, text_app, "&w=70,20,10")
     page.locator(".hx-exact circle").wait_for(timeout=PATIENCE)
     page.get_by_test_id("stMain").get_by_role("button", name="Download", exact=True).click()
 
@@ -172,6 +180,21 @@ def test_downloads_open(page: Any, text_app: App, tmp_path: Path) -> None:
     names = packed.namelist()
     assert any(n.endswith("adapter/adapter_config.json") for n in names), names
     assert packed.testzip() is None
+    packed.extractall(tmp_path / "export")
+    run = TextRun(text_app.folder / "runs" / "small-text", device="cpu")
+    [expected] = answers(run, OPENING, [torch.tensor([0.7, 0.2, 0.1])], sampling=Sampling(12, temperature=0.0))
+    assert by_peft(tmp_path / "export", run) == expected.ids
+
+
+def by_peft(export: Path, run: TextRun) -> list[int]:
+    """Greedy tokens of what was exported, with transformers and PEFT alone."""
+    [adapter] = [found.parent for found in export.rglob("adapter_config.json")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PEFT asks for a property by its old name and ignores the position ids
+        model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(adapter.parent / "base"), adapter).eval()
+        ids = torch.tensor([prompt_ids(run.tokenizer, OPENING, run.tokens, None)])
+        made = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False)
+    return made[0, ids.shape[1] :].tolist()
 
 
 def test_only_c_1_is_exported_and_each_kind_of_run_has_its_view(page: Any, text_app: App) -> None:
