@@ -22,9 +22,11 @@ from hyperdpo.text.model import TextModel, lora_factors
 from hyperdpo.text.run import TextRun
 
 FORMATS = ("peft", "merged")
-COUNTED = """
+LIMITS = """
 PEFT takes no position ids beside a prompt: in a left-padded batch it counts pads as positions. Answer prompts of one
-length together, or one at a time; `--format merged` has no such limit.
+length together, or one at a time. PEFT 0.21 does not find the cache that transformers 5.24 calls by a new name, and
+would put the prefix before every token: `base/generation_config.json` leaves the cache out, which is right and slower.
+With transformers before 5.24 `generate(.., use_cache=True)` is right, too. `--format merged` has neither limit.
 """
 LOADER = """import torch, transformers
 from safetensors.torch import load_file
@@ -74,6 +76,7 @@ def _write(run: TextRun, weights: Tensor, out: Path, kind: str) -> None:
     with torch.no_grad():
         prefix = model.prompt(weights.to(model.device)).detach().cpu().contiguous()
     merged = merged_backbone(model, weights)
+    merged.generation_config.use_cache = kind != "peft"  # see LIMITS
     merged.save_pretrained(out / "base")
     run.tokenizer.save_pretrained(out / "base")
     if kind == "peft":
@@ -126,7 +129,7 @@ def _card(run: TextRun, weights: Tensor, kind: str) -> str:
     else:
         use = LOADER
     kept = "a PEFT adapter, `adapter`" if kind == "peft" else "one tensor, `prefix.safetensors`"
-    note = COUNTED if kind == "peft" else ""
+    note = LIMITS if kind == "peft" else ""
     return f"""# {run.name} at {at}
 
 One trade-off of a model trained by HyperDPO on {run.config["base"]["name"]}: w = ({at}), c = 1. LoRA is merged into

@@ -83,7 +83,7 @@ def test_pinning_a_and_b_and_picking_a_list_by_key(
     for view, chart in (("Temperature", "heat-main"), ("Compare", "compare-main")):
         page.get_by_role("link", name=view).click()
         pinned = page.get_by_role("region", name="Pinned on small")
-        pinned.wait_for(timeout=PATIENCE)
+        pinned.locator("tbody tr").first.locator("td").nth(3).wait_for(timeout=PATIENCE)
         change, interval = pinned.locator("tbody tr").first.locator("td").all_inner_texts()[2:4]
         assert said in (f"{change} ({interval})", f"no measurable difference ({interval})"), view
         page.wait_for_function(DRAWN, arg=chart, timeout=PATIENCE, polling=100)

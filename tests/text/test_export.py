@@ -14,10 +14,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hyperdpo.errors import ConfigError, RunError
 from hyperdpo.text.export import LOADER, export_text, merged_backbone
+from hyperdpo.text.generate import Row, Sampling, generate
 from hyperdpo.text.model import TextModel, positions
 from hyperdpo.text.run import TextRun
 from tests.text.test_text_model import KINDS, shaken
-from tests.text_helpers import tiny_model
+from tests.text_helpers import tiny_model, tiny_tokenizer
 
 W = torch.tensor([0.25, 0.75])
 IDS = torch.tensor([[5, 9, 33, 71, 20], [1, 1, 40, 8, 77]])
@@ -63,6 +64,21 @@ def test_peft_gives_the_same_logits_unpadded_and_left_padded(moved: TextRun, tmp
     torch.testing.assert_close(plain[0], expected[0], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(padded[0], expected[0], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(padded[1, 2:], expected[1, 2:], atol=1e-4, rtol=1e-4)
+
+
+def test_generate_writes_what_the_run_does(moved: TextRun, tmp_path: Path) -> None:
+    """With what stands in generation_config.json: PEFT and transformers do not agree on the cache's name."""
+    export_text(moved, W, tmp_path / "out")
+    *_, [expected] = generate(
+        moved.model, tiny_tokenizer(), [Row((5, 9, 33, 71, 20), W)], Sampling(12, temperature=0.0)
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        made = loaded(tmp_path / "out").generate(
+            input_ids=IDS[:1], attention_mask=LEFT_PADDED[:1], max_new_tokens=12, do_sample=False, eos_token_id=None
+        )
+    assert made[0, 5:].tolist()[: len(expected.ids)] == expected.ids
+    assert len(expected.ids) > 1
 
 
 def test_generate_uses_the_prefix(moved: TextRun, tmp_path: Path) -> None:
