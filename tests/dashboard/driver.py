@@ -11,10 +11,11 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 FLAGS = [
     "--no-sandbox",
@@ -153,8 +154,24 @@ def ranges(page: Any) -> list[list[float]]:
     return [list(r) for r in page.evaluate(script)]
 
 
-def parameters(page: Any) -> dict[str, str]:
-    """The address's parameters."""
-    from urllib.parse import parse_qsl, urlsplit
+def until(page: Any, met: Callable[[], object]) -> None:
+    """Until something holds; then once more, so that a failure shows what was there."""
+    deadline = time.monotonic() + PATIENCE / 1000
+    while not met() and time.monotonic() < deadline:
+        page.wait_for_timeout(50)
+    assert met()
 
-    return dict(parse_qsl(urlsplit(page.url).query))
+
+def address(page: Any) -> str:
+    """By the browser's own word: Playwright's `page.url` may miss a change that comes right after another."""
+    return str(page.evaluate("location.href"))
+
+
+def addressed(page: Any) -> dict[str, list[str]]:
+    """The address's parameters, repeated ones included."""
+    return parse_qs(urlsplit(address(page)).query)
+
+
+def parameters(page: Any) -> dict[str, str]:
+    """The address's parameters, the last of those that are repeated."""
+    return {name: values[-1] for name, values in addressed(page).items()}

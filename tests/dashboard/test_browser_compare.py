@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import opening
 import pytest
-from driver import PATIENCE, App, parameters
+from driver import PATIENCE, App, addressed, parameters, until
 
 from hyperdpo.comparison import hypervolume_draws, interval, resampled
 from hyperdpo.front import ParetoFront
@@ -41,14 +39,6 @@ def drawn(page: Any, key: str) -> dict[str, dict[str, Any]]:
     return {t["meta"]: t for t in json.loads(page.evaluate(script, key)) if t.get("meta")}
 
 
-def until(page: Any, met: Callable[[], object]) -> None:
-    """Until something holds; then once more, so that a failure shows what was there."""
-    deadline = time.monotonic() + PATIENCE / 1000
-    while not met() and time.monotonic() < deadline:
-        page.wait_for_timeout(100)
-    assert met()
-
-
 def fronts(page: Any) -> set[str]:
     """Keys of the fronts in the main chart."""
     return {meta.split("|", 1)[1] for meta in drawn(page, MAIN) if meta.startswith("front|")}
@@ -57,12 +47,6 @@ def fronts(page: Any) -> set[str]:
 def idle(page: Any) -> None:
     """Until the script has run through: what it replaces as it runs would swallow a click."""
     page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]').wait_for(timeout=PATIENCE)
-
-
-def addressed(page: Any) -> dict[str, list[str]]:
-    from urllib.parse import parse_qs, urlsplit
-
-    return parse_qs(urlsplit(page.url).query)
 
 
 def open_compare(page: Any, app: App, query: str) -> None:
@@ -125,6 +109,7 @@ def test_runs_fronts_yardstick_and_intervals_by_their_controls(page: Any, app: A
     page.get_by_role("link", name="Compare").click()
     page.locator("tr[data-front]").first.wait_for(timeout=PATIENCE)
     until(page, lambda: {OURS, LS} <= fronts(page))
+    until(page, lambda: addressed(page).get("runs") == ["small"])  # it opens on the run that was being explored
     idle(page)
     page.locator(".st-key-compare-runs input").click()
     page.get_by_role("option", name="small-film").click()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from driver import PATIENCE, App, open_live, parameters
+from driver import PATIENCE, App, address, open_live, parameters
 from walking import settle
 
 from hyperdpo.weights import rebalance
@@ -127,7 +127,7 @@ def test_a_session_on_explore_by_key_alone(page: Any, app: App) -> None:
     tab_to(page, "Runs")
     page.keyboard.press("Enter")
     page.locator("img.hx-small-front").first.wait_for(timeout=PATIENCE)
-    assert page.url.split("?")[0].endswith("/runs")
+    assert address(page).split("?")[0].endswith("/runs")
 
 
 def reached(page: Any, *wanted: str) -> None:
@@ -286,11 +286,11 @@ def test_runs_and_your_data_by_key_alone(page: Any, app: App, home: Path) -> Non
         page, "Other files", "Run", "Measure", "Explore it with the sliders", "Objectives", "Name of the run",
         "More settings", "Start the training",
     )  # fmt: skip
-    address = page.url
+    before = address(page)
     page.reload()
     page.get_by_role("button", name="Start the training").wait_for(timeout=PATIENCE)
     settle(page)
-    assert page.url == address
+    assert address(page) == before
     tab_to(page, "Other files")
     page.keyboard.press("Enter")
     page.get_by_text("Upload files").wait_for(timeout=PATIENCE)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from driver import PATIENCE, App, live_point, open_live, parameters, ranges
+from driver import PATIENCE, App, live_point, open_live, parameters, ranges, until
 
 from hyperdpo.rank.data import open_data
 from hyperdpo.rank.live import LiveModel
@@ -40,13 +38,6 @@ def model(home: Path) -> LiveModel:
     run = RankRun(home / "runs" / "small")
     table, features = run.table(run.read(open_data(home / "data")).lists("test"))
     return LiveModel(run.rankers[0], table, features)
-
-
-def until(page: Any, met: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE / 1000
-    while not met() and time.monotonic() < deadline:
-        page.wait_for_timeout(50)
-    assert met()
 
 
 def measured(page: Any, model: LiveModel) -> list[float]:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import quote
 
 import numpy as np
 import pytest
-from driver import PATIENCE, App
+from driver import PATIENCE, App, addressed, until
 
 from hyperdpo.runs import RunFolder
 
@@ -33,19 +31,13 @@ SPOT = """([chart, xref, yref, x, y]) => {
 }"""
 
 
-def until(page: Any, met: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE / 1000
-    while not met() and time.monotonic() < deadline:
-        page.wait_for_timeout(100)
-    assert met()
-
-
 def traces(page: Any) -> dict[str, dict[str, Any]]:
     return {t["meta"]: t for t in json.loads(page.evaluate(TRACES, CHART))}
 
 
-def addressed(page: Any) -> list[str]:
-    return parse_qs(urlsplit(page.url).query).get("in", [])
+def selection(page: Any) -> list[str]:
+    """As the address keeps it."""
+    return addressed(page).get("in", [])
 
 
 def picked(page: Any) -> int:
@@ -74,8 +66,8 @@ def test_a_brush_selects_in_every_picture_and_the_address_keeps_it(page: Any, ap
     front = next(f for f in RunFolder(home / "runs" / "small").fronts() if f.method == "hyperdpo")
     middle = float(np.mean(traces(page)[f"parallel|{OURS}"]["first"]))
     drag(page, ("xaxis", "yaxis"), (-0.15, middle), (0.15, 1.05))  # the better part of the first axis, clicks
-    until(page, lambda: addressed(page))
-    (said,) = addressed(page)
+    until(page, lambda: selection(page))
+    (said,) = selection(page)
     name, low, high = said.rsplit(":", 2)
     assert name == "clicks"
     clicks = front.ndcg[:, 1]
@@ -92,9 +84,9 @@ def test_a_brush_selects_in_every_picture_and_the_address_keeps_it(page: Any, ap
     until(page, lambda: isinstance(traces(page).get("triangle", {}).get("opacity"), list))
     page.reload()
     until(page, lambda: picked(page) == expected)
-    until(page, lambda: addressed(page) == [said])
+    until(page, lambda: selection(page) == [said])
     page.get_by_role("button", name="Clear selection").click()
-    until(page, lambda: not addressed(page) and not picked(page))
+    until(page, lambda: not selection(page) and not picked(page))
 
 
 def test_a_box_in_a_pair_and_a_slider_by_key(page: Any, app: App, home: Path) -> None:
@@ -104,15 +96,15 @@ def test_a_box_in_a_pair_and_a_slider_by_key(page: Any, app: App, home: Path) ->
     quality, margin = front.ndcg[:, 2], front.ndcg[:, 3]
     middle = (float(np.median(quality)), float(np.median(margin)))
     drag(page, ("xaxis2", "yaxis"), middle, (float(quality.max()) + 0.01, float(margin.min()) - 0.01))
-    until(page, lambda: sorted(r.split(":")[0] for r in addressed(page)) == ["margin", "quality"])
+    until(page, lambda: sorted(r.split(":")[0] for r in selection(page)) == ["margin", "quality"])
     page.get_by_role("button", name="Clear selection").click()
-    until(page, lambda: not addressed(page))
+    until(page, lambda: not selection(page))
     page.get_by_text("Select by ranges").click()
     low = page.get_by_role("slider", name="clicks").first
     low.focus()
     for _ in range(3):
         page.keyboard.press("ArrowRight")
-    until(page, lambda: [r.split(":")[0] for r in addressed(page)] == ["clicks"])
+    until(page, lambda: [r.split(":")[0] for r in selection(page)] == ["clicks"])
     page.get_by_text("Selected:").wait_for(timeout=PATIENCE)
 
 
@@ -127,8 +119,8 @@ def test_a_box_over_dots_of_the_triangle_bounds_the_attention(page: Any, app: Ap
     page.mouse.down()
     page.mouse.move(across + 90, down + 60, steps=12)
     page.mouse.up()
-    until(page, lambda: [r.split(":")[0] for r in addressed(page)] == ["w.clicks", "w.quality", "w.margin"])
-    bounds = [tuple(map(float, r.split(":")[1:])) for r in addressed(page)]
+    until(page, lambda: [r.split(":")[0] for r in selection(page)] == ["w.clicks", "w.quality", "w.margin"])
+    bounds = [tuple(map(float, r.split(":")[1:])) for r in selection(page)]
     grid = [(i, j, 10 - i - j) for i in range(11) for j in range(11 - i)]
     inside = [all(low <= v / 10 <= high for v, (low, high) in zip(w, bounds, strict=True)) for w in grid]
     assert 0 < sum(inside) < 66
@@ -141,4 +133,4 @@ def test_a_foreign_selection_in_the_address_is_a_sentence(page: Any, app: App) -
     page.get_by_text("selection names '<b>'").wait_for(timeout=PATIENCE)
     page.get_by_text("in='junk' is not NAME:LOW:HIGH").wait_for(timeout=PATIENCE)
     page.get_by_text("in='clicks:2:1' is not NAME:LOW:HIGH").wait_for(timeout=PATIENCE)
-    until(page, lambda: addressed(page) == [])
+    until(page, lambda: selection(page) == [])
