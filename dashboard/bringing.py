@@ -8,6 +8,7 @@ import shlex
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -142,14 +143,16 @@ def keep_uploads(runs: Path, uploads: Sequence[tuple[str, bytes]]) -> tuple[str,
 
 
 def _drop_uploads(runs: Path) -> None:
-    old = [f for f in (runs / UPLOADS).glob("*/") if time.time() - f.stat().st_mtime > UPLOADS_KEPT]
-    if not old:
-        return
-    files = [*runs.glob("*/config.json"), *runs.glob("*/training/plan.json"), *runs.glob(".jobs/*/job.json")]
-    named = "".join(f.read_text("utf-8", "replace") for f in files)
-    for folder in old:
-        if f"{UPLOADS}/{folder.name}" not in named:
-            shutil.rmtree(folder, ignore_errors=True)
+    """Remove what is old and named nowhere; nothing where that cannot be found out."""
+    with suppress(OSError):
+        old = [f for f in (runs / UPLOADS).glob("*/") if time.time() - f.stat().st_mtime > UPLOADS_KEPT]
+        if not old:
+            return
+        files = [*runs.glob("*/config.json"), *runs.glob("*/training/plan.json"), *runs.glob(".jobs/*/job.json")]
+        named = "".join(f.read_text("utf-8", "replace") for f in files)
+        for folder in old:
+            if f"{UPLOADS}/{folder.name}" not in named:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def kind_of(files: Sequence[str]) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from peft import PeftModel
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
+    AutoModelForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
@@ -29,6 +33,14 @@ TEMPLATE = (
     "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}\n{% endfor %}"
     "{% if add_generation_prompt %}<assistant>{% endif %}"
 )
+
+
+def load_exported(folder: Path) -> PeftModel:
+    """What `export_text` wrote for PEFT, by PEFT's own means, which ask transformers for a property by its old name."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        base = AutoModelForCausalLM.from_pretrained(folder / "base")
+        return PeftModel.from_pretrained(base, folder / "adapter").eval()
 
 
 def tiny_tokenizer(*, chat: bool = False, pad: bool = True, end: bool = True, front: bool = False) -> Any:

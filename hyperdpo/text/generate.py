@@ -166,15 +166,15 @@ class _RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """(lanes, heads, t, d_head) new keys and values; all so far."""
-        fresh = not self.is_initialized
-        if fresh:
+        if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
+            self._room = key_states, value_states
         used = self.get_seq_length()
         end = used + key_states.shape[-2]
-        if fresh or self._room[0].shape[-2] < end:
-            keys, values = (x.new_empty(*x.shape[:-2], 2 * end, x.shape[-1]) for x in (key_states, value_states))
-            if self.keys is not None and self.values is not None and used:
-                keys[..., :used, :], values[..., :used, :] = self.keys, self.values
+        if not used or self._room[0].shape[-2] < end:
+            keys, values = (x.new_empty(*x.shape[:-2], 2 * end, x.shape[-1]) for x in self._room)
+            for wider, kept in zip((keys, values), self._room, strict=True):
+                wider[..., :used, :] = kept[..., :used, :]
             self._room = keys, values
         for kept, new in zip(self._room, (key_states, value_states), strict=True):
             kept[..., used:end, :] = new

@@ -43,9 +43,9 @@ from hyperdpo.text.train import DEFAULT_METHOD, TextConfig, train
 from hyperdpo.training import FitConfig
 from hyperdpo.workers import Pace, Progress, Say, Workers, locked
 
+_AS_GIVEN = ("precision", "micro", "checkpointing", "anchor")  # options of every training
 SIZE_KEYS = (
-    "model", "data", "objectives", "lists", "beta", "seeds", "points", "follow", "fit", "tokens", "prompt", "precision",
-    "micro", "checkpointing", "anchor",
+    "model", "data", "objectives", "lists", "beta", "seeds", "points", "follow", "fit", "tokens", "prompt", *_AS_GIVEN,
 )  # fmt: skip
 _OWN = ("label", "seeds", "decoding", "prompt", "quick", "full")  # of a variant: what is not an option of its method
 VARIANT_KEYS = (*_OWN, "method", "alpha", "draw", "penalty", "penalty_sign")
@@ -135,7 +135,7 @@ def read_text_recipe(
     count = seeds or int(given.get("seeds", 1))
     points = int(given.get("points", 11))
     fit = FitConfig(**{**_defaults(TextConfig().fit), **given.get("fit", {}), **({"epochs": epochs} if epochs else {})})
-    own = {k: given[k] for k in ("precision", "micro", "checkpointing", "anchor") if k in given}
+    own = {k: given[k] for k in _AS_GIVEN if k in given}
     config = TextConfig(
         prompt=PromptConfig(**given.get("prompt", {})),
         fit=fit,
@@ -418,8 +418,10 @@ def _text(recipe: TextRecipe, document: Mapping[str, Any], chance: ParetoFront) 
         test, paper = row["ours_minus_this"], row["published"]
         known = [[f[name] for name in document["objectives"]] for f in row["follow"]]
         found = [min(each) for each in known if None not in each]
-        fluency = [f[name] for f in row["follow"] if (name := "base_perplexity_ratio") in f]
-        variety = [f[name] for f in row["follow"] if (name := "distinct_2_ratio") in f]
+        worst = [
+            ", ".join(f"{f[ratio]:.2f}" for f in row["follow"] if ratio in f) or None
+            for ratio in ("base_perplexity_ratio", "distinct_2_ratio")
+        ]
         shown.append(
             [
                 row["label"],
@@ -430,8 +432,7 @@ def _text(recipe: TextRecipe, document: Mapping[str, Any], chance: ParetoFront) 
                 f"{row['closeness']:.2f}",
                 f"{row['iqr']:.2f}",
                 f"{np.mean(found):.2f}" if found else None,
-                ", ".join(f"{v:.2f}" for v in fluency) or None,
-                ", ".join(f"{v:.2f}" for v in variety) or None,
+                *worst,
                 f"{row['cpu_seconds']:.0f}",
                 row["models"],
                 row["parameters"],

@@ -16,8 +16,7 @@ import opening
 import pytest
 import torch
 from driver import PATIENCE, App, live_point, parameters
-from peft import PeftModel
-from transformers import AutoModelForCausalLM
+from text_helpers import load_exported
 
 from hyperdpo.text.generate import Sampling, answers, prompt_ids
 from hyperdpo.text.run import TextRun
@@ -188,10 +187,10 @@ def test_downloads_open_and_the_adapter_writes_what_the_page_would(page: Any, te
 
 def by_peft(export: Path, run: TextRun) -> list[int]:
     """Greedy tokens of what was exported, with transformers and PEFT alone."""
-    [adapter] = [found.parent for found in export.rglob("adapter_config.json")]
+    [config] = export.rglob("adapter_config.json")
+    model = load_exported(config.parents[1])
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PEFT asks for a property by its old name and ignores the position ids
-        model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(adapter.parent / "base"), adapter).eval()
+        warnings.simplefilter("ignore", UserWarning)  # that PEFT ignores the position ids it is given
         ids = torch.tensor([prompt_ids(run.tokenizer, OPENING, run.tokens, None)])
         made = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False)
     return made[0, ids.shape[1] :].tolist()

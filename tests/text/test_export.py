@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -18,7 +17,7 @@ from hyperdpo.text.generate import Row, Sampling, generate
 from hyperdpo.text.model import TextModel, positions
 from hyperdpo.text.run import TextRun
 from tests.text.test_text_model import KINDS, shaken
-from tests.text_helpers import tiny_model, tiny_tokenizer
+from tests.text_helpers import load_exported, tiny_model, tiny_tokenizer
 
 W = torch.tensor([0.25, 0.75])
 IDS = torch.tensor([[5, 9, 33, 71, 20], [1, 1, 40, 8, 77]])
@@ -41,20 +40,9 @@ def ours(model: TextModel, ids: torch.Tensor, attention: torch.Tensor, *, counte
         return model.backbone(inputs_embeds=embedded, attention_mask=seen.long(), position_ids=where).logits[:, 8:]
 
 
-def loaded(folder: Path) -> PeftModel:
-    """By PEFT's own means, which ask transformers for a property by its old name."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        return _loaded(folder)
-
-
-def _loaded(folder: Path) -> PeftModel:
-    return PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(folder / "base"), folder / "adapter").eval()
-
-
 def test_peft_gives_the_same_logits_unpadded_and_left_padded(moved: TextRun, tmp_path: Path) -> None:
     export_text(moved, W, tmp_path / "out")
-    peft = loaded(tmp_path / "out")
+    peft = load_exported(tmp_path / "out")
     with torch.no_grad():
         plain = peft(input_ids=IDS[:1], attention_mask=LEFT_PADDED[:1]).logits[:, 8:]
         padded = peft(input_ids=IDS, attention_mask=LEFT_PADDED).logits[:, 8:]
@@ -74,7 +62,7 @@ def test_generate_writes_what_the_run_does(moved: TextRun, tmp_path: Path) -> No
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        made = loaded(tmp_path / "out").generate(
+        made = load_exported(tmp_path / "out").generate(
             input_ids=IDS[:1], attention_mask=LEFT_PADDED[:1], max_new_tokens=12, do_sample=False, eos_token_id=None
         )
     assert made[0, 5:].tolist()[: len(expected.ids)] == expected.ids
@@ -88,7 +76,7 @@ def test_generate_uses_the_prefix(moved: TextRun, tmp_path: Path) -> None:
     def text() -> list[int]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # that PEFT ignores the position ids it is given
-            made = loaded(tmp_path / "out").generate(
+            made = load_exported(tmp_path / "out").generate(
                 input_ids=IDS[:1], attention_mask=LEFT_PADDED[:1], do_sample=False, max_new_tokens=12, pad_token_id=1
             )
         return made[0].tolist()  # type: ignore[no-any-return]
