@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers import DynamicCache, PreTrainedTokenizerBase
 
 from hyperdpo.errors import ConfigError, DataError
 from hyperdpo.text.formats import Prompt
@@ -26,7 +25,7 @@ from hyperdpo.weights import check_scale, grid
 
 MIN_SCALE, MAX_SCALE = 0.5, 10.0
 MOST_TOKENS = 1 << 30
-LIKELIEST = (256, 1024)  # tokens that are sorted before the whole vocabulary is
+LIKELIEST = 256  # tokens that are sorted before the whole vocabulary is
 
 
 @dataclass(frozen=True)
@@ -156,32 +155,6 @@ def _cache_argument(model: TextModel) -> str:
     return "cache" if "cache" in taken else "past_key_values"
 
 
-class _RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
-    """One layer's keys and values with room for more: a token is written in place where `DynamicLayer` copies them all.
-
-    The copies, of ever new sizes, took two fifths of a strip's time.
-    """
-
-    _room: tuple[Tensor, Tensor]  # (lanes, heads, more than t, d_head); `keys` and `values` are what is written of it
-
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """(lanes, heads, t, d_head) new keys and values; all so far."""
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-            self._room = key_states, value_states
-        used = self.get_seq_length()
-        end = used + key_states.shape[-2]
-        if not used or self._room[0].shape[-2] < end:
-            keys, values = (x.new_empty(*x.shape[:-2], 2 * end, x.shape[-1]) for x in self._room)
-            for wider, kept in zip((keys, values), self._room, strict=True):
-                wider[..., :used, :] = kept[..., :used, :]
-            self._room = keys, values
-        for kept, new in zip(self._room, (key_states, value_states), strict=True):
-            kept[..., used:end, :] = new
-        self.keys, self.values = (kept[..., :end, :] for kept in self._room)
-        return self.keys, self.values
-
-
 class _Decoder:
     """The batch being decoded: a tuned and, where c is not 1, a base lane for each row."""
 
@@ -197,7 +170,7 @@ class _Decoder:
         share = torch.tensor([0.0 if row.weights is None else 1.0 / row.scale for row in rows], device=device)
         self.share = share.unsqueeze(1)
         self.done = 0
-        self.cache: Any = Cache(layer_class_to_replicate=_RoomyLayer)
+        self.cache: Any = DynamicCache()
         self.cached_as = _cache_argument(model)
         with torch.no_grad():
             self.attention, embedded = self._lanes(rows)
@@ -311,14 +284,14 @@ def _likeliest(probabilities: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
     Only the first of them where these surely hold the nucleus of every row: sorting a whole vocabulary is the larger
     part of drawing a token.
     """
-    for many in LIKELIEST:
-        found, tokens = probabilities.topk(min(many, probabilities.shape[1]), sorted=False)
-        above = found > found.amin(-1, keepdim=True)  # what is as small as the least may go on beyond these
-        if ((found * above).sum(-1) > top_p).all():
-            tokens = tokens.sort(dim=-1).values
-            found, order = probabilities.gather(-1, tokens).sort(dim=-1, descending=True, stable=True)
-            return found, tokens.gather(-1, order)
-    return probabilities.sort(dim=-1, descending=True, stable=True)
+    found, tokens = probabilities.topk(min(LIKELIEST, probabilities.shape[1]), sorted=False)
+    above = found > found.amin(-1, keepdim=True)  # what is as small as the least may go on beyond these
+    if ((found * above).sum(-1) <= top_p).any():
+        found, tokens = probabilities.sort(dim=-1, descending=True, stable=True)
+        return found, tokens
+    tokens = tokens.sort(dim=-1).values
+    found, order = probabilities.gather(-1, tokens).sort(dim=-1, descending=True, stable=True)
+    return found, tokens.gather(-1, order)
 
 
 def pick(logits: Tensor, draws: Tensor, sampling: Sampling) -> Tensor:
