@@ -233,7 +233,7 @@ def answering(options: argparse.Namespace) -> str:
             figures = (f"{median(x):.2f}", f"{tokens[count] / median(x):.0f}", first, *ratios)
             rows.append([f"{name}, c = {scale:g}", *figures])
     headers = ["", "wall s", "tokens / s", "first token ms", "/ one, wall (at most 2.5)", "CPU"]
-    return f"(b) answers of 64 tokens by the shipped model to {len(prompt)}\n" + table(headers, rows)
+    return f"(b) answers of 64 tokens by the shipped model to a prompt of {len(prompt)}\n" + table(headers, rows)
 
 
 PARTS = {"a": step_cost, "b": answering, "c": throughput}
