@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,6 +27,7 @@ from hyperdpo.weights import check_scale, grid
 MIN_SCALE, MAX_SCALE = 0.5, 10.0
 MOST_TOKENS = 1 << 30
 LIKELIEST = 256  # tokens that are sorted before the whole vocabulary is
+WORTH_A_THREAD = 1e9  # multiplications of a forward pass, below which another thread is woken for longer than it helps
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,21 @@ def prompt_ids(
     return tuple(int(i) for i in ids)
 
 
+@contextmanager
+def _few_threads(model: TextModel, tokens: int) -> Iterator[None]:
+    """Run a forward pass over so many tokens in one thread where it is too small to share, on a CPU."""
+    before = torch.get_num_threads()
+    share = sum(p.numel() for p in model.backbone.parameters()) * tokens / before
+    if before == 1 or model.device.type != "cpu" or share >= WORTH_A_THREAD:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def generate(
     model: TextModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], sampling: Sampling
 ) -> Iterator[list[Answer]]:
@@ -126,24 +143,25 @@ def _drawn(
         device=decoder.model.device,
     )
     while True:
-        logits = decoder.mixed()
-        if decoder.done == 0 and tokenizer.eos_token_id is not None:
-            logits[:, tokenizer.eos_token_id] = -torch.inf  # an answer has a token at least
-        tokens = pick(logits, draws[:, decoder.done], sampling)
-        decoder.advance(tokens)
-        for answer, token in zip(answers, tokens.tolist(), strict=True):
-            if answer.ended:
-                continue
-            if token == tokenizer.eos_token_id:
-                answer.ended = "stop"
-                continue
-            answer.ids.append(token)
-            answer.text = str(tokenizer.decode(answer.ids, skip_special_tokens=True))
-            if len(answer.ids) >= sampling.max_new_tokens:
-                answer.ended = "length"
-        if decoder.full:
-            for answer in answers:
-                answer.ended = answer.ended or "context"
+        with _few_threads(decoder.model, decoder.lanes):
+            logits = decoder.mixed()
+            if decoder.done == 0 and tokenizer.eos_token_id is not None:
+                logits[:, tokenizer.eos_token_id] = -torch.inf  # an answer has a token at least
+            tokens = pick(logits, draws[:, decoder.done], sampling)
+            decoder.advance(tokens)
+            for answer, token in zip(answers, tokens.tolist(), strict=True):
+                if answer.ended:
+                    continue
+                if token == tokenizer.eos_token_id:
+                    answer.ended = "stop"
+                    continue
+                answer.ids.append(token)
+                answer.text = str(tokenizer.decode(answer.ids, skip_special_tokens=True))
+                if len(answer.ids) >= sampling.max_new_tokens:
+                    answer.ended = "length"
+            if decoder.full:
+                for answer in answers:
+                    answer.ended = answer.ended or "context"
         yield answers
         if all(answer.ended for answer in answers):
             return
@@ -172,11 +190,17 @@ class _Decoder:
         self.done = 0
         self.cache: Any = DynamicCache()
         self.cached_as = _cache_argument(model)
-        with torch.no_grad():
-            self.attention, embedded = self._lanes(rows)
+        longest = max(len(row.ids) for row in rows) + model.prompt_config.tokens
+        with torch.no_grad(), _few_threads(model, self.lanes * longest):
+            self.attention, embedded = self._embedded(rows)
             self.logits = self._forward(embedded, positions(self.attention))
 
-    def _lanes(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
+    @property
+    def lanes(self) -> int:
+        """Rows of a forward pass."""
+        return len(self.tuned) + len(self.base)
+
+    def _embedded(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
         """Attention (lanes, t) and embeddings (lanes, t, d_model), padded on the left."""
         device, found = self.model.device, []
         for i in self.tuned:
@@ -255,6 +279,10 @@ class _Mixture:
         self.weights = torch.stack(given).to(self.model.device)
         alone = [row if row.weights is None else replace(row, scale=1.0) for row in rows]
         self.voices = [_Decoder(soup.at(w), alone if j else rows, sampling) for j, w in enumerate(self.corners)]
+
+    @property
+    def lanes(self) -> int:
+        return self.voices[0].lanes
 
     @property
     def done(self) -> int:

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import hyperdpo.text.generate as generating
 from hyperdpo.errors import ConfigError, DataError
 from hyperdpo.text.generate import Row, Sampling, answers, generate, pick, stream, strip
 from hyperdpo.text.model import TextModel
@@ -127,6 +128,23 @@ def test_answers_stream_and_end(run: TextRun) -> None:
     last = answers(run, "Story 3:", [None, torch.tensor([0.5, 0.5])])
     assert [a.text for a in last] == seen[-1]
     assert {a.ended for a in last} <= {"stop", "length", "context"}
+
+
+@pytest.mark.parametrize(("worth", "inside"), [(1e9, {1}), (1.0, {2})])
+def test_small_passes_use_one_thread_and_give_the_others_back(
+    monkeypatch: pytest.MonkeyPatch, worth: float, inside: set[int]
+) -> None:
+    model, seen = TextModel(tiny_model("gpt2"), 2, conditioned=True), set()
+    model.backbone.register_forward_pre_hook(lambda *_: seen.add(torch.get_num_threads()))
+    monkeypatch.setattr(generating, "WORTH_A_THREAD", worth)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for _ in generate(model, tiny_tokenizer(end=True), [Row(PROMPT, torch.tensor([0.3, 0.7]))], GREEDY):
+            assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert seen == inside
 
 
 def test_the_context_ends_an_answer(run: TextRun) -> None:
