@@ -53,7 +53,7 @@ class TextMethodFlags:
     """The method and how it draws weights."""
 
     method: Annotated[TextMethod | None, flag("The method.", "hyperdpo|dpo-ls|dpo-soup|mo-dpo", "hyperdpo")] = None
-    alpha: Annotated[float | None, flag("Concentration of the Dirichlet.", "FLOAT", "0.05")] = None
+    alpha: Annotated[float | None, flag("Concentration of the Dirichlet.", "FLOAT", "0.01")] = None
     draw: Annotated[
         Literal["list", "step", "balanced"] | None,
         flag("A draw of w per this; balanced: per list, objectives alike.", "list|step|balanced", "balanced"),
