@@ -28,7 +28,7 @@ WRITTEN = """() => {
   return all.length > 1 && all.every((a) => a.querySelector('.hx-score') && !a.querySelector('.hx-caret'));
 }"""
 PRESS_STOP = """() => {
-  const press = () => [...document.querySelectorAll('.st-key-text_stop button')].forEach((b) => b.click());
+  const press = () => [...document.querySelectorAll('.st-key-text-stop button')].forEach((b) => b.click());
   window.hxPressing = new MutationObserver(press);
   window.hxPressing.observe(document.body, {childList: true, subtree: true});
 }"""
