@@ -93,11 +93,10 @@ def prompt_ids(
 
 
 @contextmanager
-def _few_threads(model: TextModel, tokens: int) -> Iterator[None]:
-    """Run a forward pass over so many tokens in one thread where it is too small to share, on a CPU."""
+def _few_threads(multiplications: float, device: torch.device) -> Iterator[None]:
+    """One thread in place of several for what is too small to share, on a CPU."""
     before = torch.get_num_threads()
-    share = sum(p.numel() for p in model.backbone.parameters()) * tokens / before
-    if before == 1 or model.device.type != "cpu" or share >= WORTH_A_THREAD:
+    if before == 1 or device.type != "cpu" or multiplications / before >= WORTH_A_THREAD:
         yield
         return
     torch.set_num_threads(1)
@@ -143,25 +142,25 @@ def _drawn(
         device=decoder.model.device,
     )
     while True:
-        with _few_threads(decoder.model, decoder.lanes):
+        with _few_threads(decoder.work, draws.device):
             logits = decoder.mixed()
             if decoder.done == 0 and tokenizer.eos_token_id is not None:
                 logits[:, tokenizer.eos_token_id] = -torch.inf  # an answer has a token at least
             tokens = pick(logits, draws[:, decoder.done], sampling)
             decoder.advance(tokens)
-            for answer, token in zip(answers, tokens.tolist(), strict=True):
-                if answer.ended:
-                    continue
-                if token == tokenizer.eos_token_id:
-                    answer.ended = "stop"
-                    continue
-                answer.ids.append(token)
-                answer.text = str(tokenizer.decode(answer.ids, skip_special_tokens=True))
-                if len(answer.ids) >= sampling.max_new_tokens:
-                    answer.ended = "length"
-            if decoder.full:
-                for answer in answers:
-                    answer.ended = answer.ended or "context"
+        for answer, token in zip(answers, tokens.tolist(), strict=True):
+            if answer.ended:
+                continue
+            if token == tokenizer.eos_token_id:
+                answer.ended = "stop"
+                continue
+            answer.ids.append(token)
+            answer.text = str(tokenizer.decode(answer.ids, skip_special_tokens=True))
+            if len(answer.ids) >= sampling.max_new_tokens:
+                answer.ended = "length"
+        if decoder.full:
+            for answer in answers:
+                answer.ended = answer.ended or "context"
         yield answers
         if all(answer.ended for answer in answers):
             return
@@ -190,17 +189,15 @@ class _Decoder:
         self.done = 0
         self.cache: Any = DynamicCache()
         self.cached_as = _cache_argument(model)
+        lanes = len(self.tuned) + len(self.base)
+        # Multiplications of a token in every lane, about.
+        self.work: int = lanes * sum(p.numel() for p in model.backbone.parameters())
         longest = max(len(row.ids) for row in rows) + model.prompt_config.tokens
-        with torch.no_grad(), _few_threads(model, self.lanes * longest):
-            self.attention, embedded = self._embedded(rows)
+        with torch.no_grad(), _few_threads(self.work * longest, device):
+            self.attention, embedded = self._lanes(rows)
             self.logits = self._forward(embedded, positions(self.attention))
 
-    @property
-    def lanes(self) -> int:
-        """Rows of a forward pass."""
-        return len(self.tuned) + len(self.base)
-
-    def _embedded(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
+    def _lanes(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
         """Attention (lanes, t) and embeddings (lanes, t, d_model), padded on the left."""
         device, found = self.model.device, []
         for i in self.tuned:
@@ -281,8 +278,8 @@ class _Mixture:
         self.voices = [_Decoder(soup.at(w), alone if j else rows, sampling) for j, w in enumerate(self.corners)]
 
     @property
-    def lanes(self) -> int:
-        return self.voices[0].lanes
+    def work(self) -> int:
+        return self.voices[0].work
 
     @property
     def done(self) -> int:
