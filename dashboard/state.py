@@ -59,6 +59,7 @@ class Key(StrEnum):
     BROUGHT = "hx.brought"  # Brought: the data a person brought, and what shall be done with it
     BROUGHT_URL = "hx.broughturl"  # the address of the view for it as last read or written
     LISTED_URL = "hx.listed"  # the home page's parameters as last read or written
+    USER = "hx.user"  # tells this session from others that share its models
     TOUR = "hx.tour"  # whether Explore was first opened without anything in the address
 
 

@@ -205,11 +205,10 @@ class TextLive:
             self._writers += by
             self._quiet.notify_all()
 
-    def wait_until_quiet(self) -> None:
-        """Return when no answer is being written."""
+    def quiet(self, seconds: float) -> bool:
+        """Whether no answer is being written, now or within so many seconds."""
         with self._quiet:
-            while self._writers:
-                self._quiet.wait(0.5)
+            return self._quiet.wait_for(lambda: not self._writers, seconds)
 
 
 def _locked(steps: Iterator[Any], lock: threading.RLock) -> Iterator[Any]:
@@ -292,8 +291,8 @@ class Writing:
 
     @property
     def stopped(self) -> bool:
-        """Whether it was stopped before its end."""
-        return self._stop.is_set()
+        """Whether it was stopped before everything was written."""
+        return self._stop.is_set() and any(self.live.known(a) is None for stage in self.wish.stages for a in stage)
 
     def stop(self) -> None:
         """Ask the thread to end; it does so at the next token."""
@@ -370,7 +369,10 @@ class Lists:
         self._chunks = [order[a:b] for a, b in pairwise(cuts) if b > a]
         self._tables: dict[int, TextTable] = {}
         self._curves = Kept(64)
-        self._busy: set[Hashable] = set()
+        self._guard = threading.Lock()
+        self._wanted: dict[Hashable, Weights] = {}  # by user: only what was asked last goes on
+        self._busy: set[Weights] = set()
+        self._failed: set[Weights] = set()
         self.base = self.labels.losses(np.zeros((1, int(ends[-1]))), 1.0)[0]
         self.moving = {i: f for i, f in enumerate(folder.fronts) if self._moves(f)}
 
@@ -410,12 +412,14 @@ class Lists:
 
     # The live point
 
-    def reading(self, choice: Choice) -> TextReading | None:
-        """The figures at one choice on as many lists as are measured; asks for the rest. None before the first."""
+    def reading(self, choice: Choice, user: Hashable = None) -> TextReading | None:
+        """The figures at one choice on as many lists as are measured; asks for the rest. None before the first.
+
+        The rest is measured until this user asks for another choice.
+        """
         weights, _ = self.live.nearest(choice.weights)
+        self._measure(weights, user)
         found = self._found(weights)
-        if len(found) < len(self._chunks):
-            self._measure(weights)
         if not found:
             return None
         lists = np.concatenate(self._chunks[: len(found)])
@@ -431,35 +435,39 @@ class Lists:
         kept: list[np.ndarray] = self.live.residuals.get((id(self), weights), list)
         return list(kept)
 
-    def _measure(self, weights: Weights) -> None:
-        """Have a thread measure the chunks that are missing, unless one does so; only the last asked goes on."""
-        self._wanted = weights
-        if weights in self._busy:
-            return
-        self._busy.add(weights)
+    def _measure(self, weights: Weights, user: Hashable) -> None:
+        """Have a thread measure the chunks that are missing, if any, unless one does so or failed to."""
+        with self._guard:
+            if self._wanted.get(user) != weights:
+                self._wanted[user] = weights
+                self._failed.discard(weights)  # whoever comes back to a choice has it tried again
+            if weights in self._busy or weights in self._failed or len(self._found(weights)) == len(self._chunks):
+                return
+            self._busy.add(weights)
 
         def work() -> None:
             try:
-                if self._wanted == weights:
-                    time.sleep(SETTLE_SECONDS)
-                while self._wanted == weights and len(self._found(weights)) < len(self._chunks):
-                    self.live.wait_until_quiet()
-                    if self._wanted != weights:
-                        break
-                    number = len(self._found(weights))
-                    residuals = self._chunk(number, weights)
-                    kept: list[np.ndarray] = self.live.residuals.get((id(self), weights), list)
-                    kept.append(residuals)
+                time.sleep(SETTLE_SECONDS)
+                while self._goes_on(weights):
+                    if self.live.quiet(0.5):
+                        residuals = self._chunk(len(self._found(weights)), weights)
+                        kept: list[np.ndarray] = self.live.residuals.get((id(self), weights), list)
+                        kept.append(residuals)
             except Exception:
                 logging.getLogger(__name__).exception("cross-entropy could not be measured")
-                self._wanted = None
-                self.note = "The cross-entropy of this choice could not be measured; the terminal says more."
-            finally:
-                self._busy.discard(weights)
+                with self._guard:
+                    self._busy.discard(weights)
+                    self._failed.add(weights)
 
         _workers().submit(work)
 
-    _wanted: Weights | None = None
+    def _goes_on(self, weights: Weights) -> bool:
+        """Whether something is left to measure that a user waits for; if not, its thread no longer counts as busy."""
+        with self._guard:
+            if weights in self._wanted.values() and len(self._found(weights)) < len(self._chunks):
+                return True
+            self._busy.discard(weights)
+            return False
 
     def _chunk(self, number: int, weights: Weights) -> np.ndarray:
         import torch
@@ -472,10 +480,9 @@ class Lists:
                 self._tables[number] = TextTable(run, self.part.subset(self._chunks[number]))
             return self._tables[number].measure(run, torch.tensor(weights)).residuals
 
-    def complete(self, choice: Choice) -> bool:
-        """Whether every list is measured for a choice, or will never be."""
-        weights, _ = self.live.nearest(choice.weights)
-        return len(self._found(weights)) == len(self._chunks) or weights not in self._busy
+    def failed(self, choice: Choice) -> bool:
+        """Whether measuring a choice failed: what is missing of it will never be there."""
+        return self.live.nearest(choice.weights)[0] in self._failed
 
 
 def text_reading(

@@ -11,6 +11,7 @@ from dashboard.words import SAME, listed, number, signed
 
 EXTRAPOLATION = "Below c = 1 is extrapolation: the model was not trained for it."
 ENDED = {"stop": "", "length": "cut at the length set", "context": "the model's context is full"}
+UNMEASURED = "The cross-entropy of this choice could not be measured; the terminal says more."
 C_ONLY = (
     "Only c = 1 can be exported: at any other c two models speak at every token. Set c back to 1, or train at c times "
     "beta."

@@ -9,6 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
+from uuid import uuid4
 
 import numpy as np
 import streamlit as st
@@ -325,13 +326,12 @@ def _texts(scene: Scene) -> None:
             _loading(scene)
             return
         writing = _wish(saved, model)
+        running = writing.running  # read once, and before the texts: what ends meanwhile is drawn at the next look
         asks, measures = writing.wish.stages[0], model.measures
         compared = _pair()
         heads = _heads(compared)
         found = [writing.text(a) for a in asks]
-        rows = [
-            (h, t.text, t.ended, t.scores, writing.running and not t.ended) for h, t in zip(heads, found, strict=True)
-        ]
+        rows = [(h, t.text, t.ended, t.scores, running and not t.ended) for h, t in zip(heads, found, strict=True)]
         after, before = found[0], found[1]
         marks: tuple[str, ...] = ()
         if _marks(compared) and after.ended and before.ended:
@@ -349,7 +349,7 @@ def _texts(scene: Scene) -> None:
         if remark:
             st.caption(plain_markdown(remark))
         with st.container(key="textstate", horizontal=True, vertical_alignment="center"):
-            if writing.running:
+            if running:
                 st.button("Stop", on_click=writing.stop, key="text.stop", help="Keeps what has been written so far.")
             elif writing.stopped:
                 st.caption("Stopped. Write begins again.")
@@ -357,8 +357,8 @@ def _texts(scene: Scene) -> None:
             st.session_state["text.marks"] = _marks(compared)
             st.toggle("Mark differences", key="text.marks", help=about, on_change=_keep_marks)
         if len(writing.wish.stages) > 1:
-            _strip(writing, names, model)
-        ticker.show("text.tick", on=writing.running, milliseconds=STREAM_MS)
+            _strip(writing, running, names, model)
+        ticker.show("text.tick", on=running, milliseconds=STREAM_MS)
 
 
 def _marks(compared: Pair) -> bool:
@@ -402,7 +402,7 @@ def _loading(scene: Scene) -> None:
     ticker.show("text.loading", on=True, milliseconds=LOAD_MS)
 
 
-def _strip(writing: Writing, names: tuple[str, ...], model: TextLive) -> None:
+def _strip(writing: Writing, running: bool, names: tuple[str, ...], model: TextLive) -> None:
     asks = writing.wish.stages[1]
     weights = [a.weights or () for a in asks]
     found = [writing.text(a) for a in asks]
@@ -410,7 +410,7 @@ def _strip(writing: Writing, names: tuple[str, ...], model: TextLive) -> None:
     far = [float(np.abs(np.array(w) - now).max()) for w in weights]
     here = int(np.argmin(far)) if min(far) < 0.051 else None
     begun = any(t.text or t.ended for t in found)
-    rows = [(t.text, t.scores, writing.running and begun and not t.ended) for t in found]
+    rows = [(t.text, t.scores, running and begun and not t.ended) for t in found]
     st.html(blocks_text.strip(weights, rows, names, model.measures, here))
 
 
@@ -439,7 +439,8 @@ def look_up(saved: Saved, lists: Lists | None) -> Front:
     """The fronts of the present state: moved with c where the lists are at hand, else as saved."""
     told, choice = _telling(), panel.current(SEAT).choice
     curves = lists.curves(choice.scale) if lists else store.saved_curves(saved)
-    reading = lists.reading(choice) if lists else None
+    user = st.session_state.setdefault(Key.USER, uuid4().hex)
+    reading = lists.reading(choice, user) if lists else None
     wide = [c for s in RANGE_SCALES for c in lists.curves(s)] if lists else list(curves)
     ranges = charts_text.entropy_ranges(wide)
     view = f"{saved.entry.label}|{told.x}|{told.y}|{lists is not None}"  # the axes change once, as c comes alive
@@ -458,8 +459,12 @@ def _entropies(scene: Scene) -> None:
         if job is not None:
             job.begin()
         lists = job.live if job is not None else None
-        shown = look_up(saved, lists)
         names, choice = saved.objectives, panel.current(SEAT).choice
+        failure = job.failure if job is not None else ""
+        failed = lists is not None and lists.failed(choice)
+        shown = look_up(saved, lists)
+        read = shown.reading
+        waiting = job is not None and not failure and not failed and (read is None or read.lists < read.total)
         st.html(
             '<h2 class="hx-section">Does it follow the preferences?</h2><p class="hx-small">Cross-entropy says how '
             "well the model ranks answers it has never seen as the preferences do. Less is better; chance is the "
@@ -468,18 +473,17 @@ def _entropies(scene: Scene) -> None:
         figure = shown.figure()
         still, moving = charts.without_live(figure)
         point.show(point.Moving(moving, figure["layout"]["margin"], choice, (shown.x, shown.y)))
-        above = blocks_text.entropy_strip(shown.reading, names) if shown.reading else ""
+        above = blocks_text.entropy_strip(read, names) if read else ""
         st.html(above + blocks.legend(charts.legend(figure)))
         with st.container(key="chart"):
             st.plotly_chart(Ready(still), config=PLOT_CONFIG, alt=charts.describe(figure))
-        waiting = job is not None and not job.failure and (lists is None or not lists.complete(choice))
         lines = []
         if lists is not None:
-            total = len(lists.labels)
-            lines = [said.entropy_sentence(shown.reading, names)] if shown.reading else []
-            lines += [said.progress(shown.reading, total), said.chance_words(lists.labels.chance), lists.note]
+            lines = [said.entropy_sentence(read, names)] if read else []
+            lines += [said.UNMEASURED if failed else said.progress(read, len(lists.labels))]
+            lines += [said.chance_words(lists.labels.chance), lists.note]
         st.html(_lines(lines) + blocks_text.fronts(shown.curves, names, shown.scale))
-        if job is not None and job.failure:
+        if job is not None and failure:
             _point_at_lists(saved, job)
         ticker.show("text.measure", on=waiting, milliseconds=MEASURE_MS)
 

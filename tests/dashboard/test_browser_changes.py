@@ -18,6 +18,13 @@ DRAWN = """(key) => {
   return seen.length === 2 && seen.every((t) => Number.isFinite(t.x[0]));
 }"""
 
+# The cells in one look: the page may be drawn anew between two.
+FIRST_PINNED = """(name) => {
+  const row = document.querySelector(`[role=region][aria-label="${name}"] tbody tr`);
+  const cells = [...(row?.querySelectorAll('td') ?? [])].map((cell) => cell.innerText);
+  return cells.length > 3 && cells;
+}"""
+
 
 def wait_for(page: Any, **wanted: str | None) -> None:
     """Until the address says so; None is a parameter that is not there."""
@@ -82,11 +89,10 @@ def test_pinning_a_and_b_and_picking_a_list_by_key(
     said = page.locator('tr[data-objective="clicks"] td').last.inner_text()
     for view, chart in (("Temperature", "heat-main"), ("Compare", "compare-main")):
         page.get_by_role("link", name=view).click()
-        pinned = page.get_by_role("region", name="Pinned on small")
-        pinned.locator("tbody tr").first.locator("td").nth(3).wait_for(timeout=PATIENCE)
-        change, interval = pinned.locator("tbody tr").first.locator("td").all_inner_texts()[2:4]
-        assert said in (f"{change} ({interval})", f"no measurable difference ({interval})"), view
         page.wait_for_function(DRAWN, arg=chart, timeout=PATIENCE, polling=100)
+        first = page.wait_for_function(FIRST_PINNED, arg="Pinned on small", timeout=PATIENCE, polling=100)
+        change, interval = first.json_value()[2:4]
+        assert said in (f"{change} ({interval})", f"no measurable difference ({interval})"), view
     page.get_by_role("link", name="Explore").click()
     wait_for(page, **address)
     page.reload()

@@ -26,6 +26,24 @@ OPENING = "Once upon a time there was"
 NASTY = "<script>window.broken = 1</script> **bold** \u202eevil \x07 <img src=x onerror='window.broken=1'>"
 
 
+WRITTEN = """() => {
+  const all = [...document.querySelectorAll('.hx-answer, .hx-row')];
+  return all.length > 1 && all.every((a) => a.querySelector('.hx-score') && !a.querySelector('.hx-caret'));
+}"""
+# Stop is pressed as soon as it is there: a small model is quick.
+PRESS_STOP = """() => {
+  const watch = new MutationObserver(() => {
+    const stop = document.querySelector('.st-key-text-stop button');
+    if (stop && !window.stopPressed) {
+      window.stopPressed = true;
+      watch.disconnect();
+      stop.click();
+    }
+  });
+  watch.observe(document.body, { childList: true, subtree: true });
+}"""
+
+
 def open_text(page: Any, app: App, said: str = "") -> None:
     """Open the view and wait until its answers are written and its live point is measured."""
     page.goto(f"{app.url}/text?run=small-text{said}")
@@ -35,11 +53,7 @@ def open_text(page: Any, app: App, said: str = "") -> None:
 
 def written(page: Any) -> None:
     """Wait until nothing grows any more and every text of the page is measured."""
-    script = """() => {
-      const all = [...document.querySelectorAll('.hx-answer, .hx-row')];
-      return all.length > 1 && all.every((a) => a.querySelector('.hx-score') && !a.querySelector('.hx-caret'));
-    }"""
-    page.wait_for_function(script, timeout=PATIENCE, polling=100)
+    page.wait_for_function(WRITTEN, timeout=PATIENCE, polling=100)
 
 
 def answer(page: Any) -> str:
@@ -138,10 +152,14 @@ def test_an_answer_can_be_stopped_and_a_reload_brings_the_same_back(page: Any, t
     page.get_by_text("not a whole number").wait_for(timeout=PATIENCE)
     wait_for_url(page, "c", "0.5")
     written(page)
-    for _ in range(3):
-        page.get_by_role("button", name="Another draw").press("Enter")
-    stop = page.get_by_role("button", name="Stop", exact=True)
-    stop.wait_for(timeout=PATIENCE)
+    page.evaluate(PRESS_STOP)
+    page.get_by_role("button", name="Another draw").press("Enter")
+    page.wait_for_function("() => window.stopPressed", timeout=PATIENCE, polling=50)
+    page.wait_for_function(f"() => document.body.innerText.includes('Stopped. Write begins again.') || ({WRITTEN})()",
+                           timeout=PATIENCE, polling=50)  # fmt: skip
+    page.get_by_role("button", name="Write", exact=True).press("Enter")
+    written(page)
+    page.get_by_role("button", name="Another draw").press("Enter")
     page.locator("input.slider").nth(0).focus()
     page.keyboard.press("End")
     wait_for_url(page, "w", "100,0,0")  # the slider is heard while answers are being written
