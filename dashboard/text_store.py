@@ -510,7 +510,7 @@ def find_lists(folder: Saved, given: str | None, say: Callable[[str], None]) -> 
     """
     from hyperdpo.text.data import files_of_run, load_preferences
 
-    files = [given] if given else files_of_run(folder.entry.path, folder.config)
+    files, limit = ([given], None) if given else files_of_run(folder.entry.path, folder.config)
     say("reading the preference lists")
     here = [f for f in files if Path(f.split("=", 1)[-1]).expanduser().is_file()]
     if not files or len(here) != len(files):
@@ -519,7 +519,7 @@ def find_lists(folder: Saved, given: str | None, say: Callable[[str], None]) -> 
             f"The preference lists this run was measured on ({folder.config['data'].get('name', 'unnamed')}) are not "
             f"{where} on this machine."
         )
-    return load_preferences(here, objectives=_grammar(folder))
+    return load_preferences(here, objectives=_grammar(folder), limit=limit)
 
 
 def _grammar(folder: Saved) -> list[Any]:

@@ -344,16 +344,16 @@ class Sample:
 
 
 def run_data(run: TextRun, files: Sequence[str]) -> Preferences:
-    """The preferences named, those inside the run folder, or those the run was trained on.
+    """The preferences named, those inside the run folder, or those the run was trained on, cut to its --limit.
 
     Raises DataError where the run's own are not there any more.
     """
     from hyperdpo.text.data import files_of_run, load_preferences
 
-    sources = list(files) or files_of_run(run.folder.path, run.config)
+    sources, limit = (list(files), None) if files else files_of_run(run.folder.path, run.config)
     if not sources:
         raise DataError(f"{run.folder.path} does not say where its data was; name it with --data.")
-    return load_preferences(sources, objectives=run.objectives)
+    return load_preferences(sources, objectives=run.objectives, limit=limit)
 
 
 def evaluate_text(command: Evaluate) -> Answer:

@@ -65,6 +65,7 @@ class Preferences:
         objectives: the m columns of `scores`, and how they become target distributions.
         name: what people read.
         skipped: how many records were left out or merged, by reason.
+        limit: how many lists of the files were to be kept at most; None is all.
     """
 
     prompts: tuple[Prompt, ...]
@@ -73,6 +74,7 @@ class Preferences:
     objectives: tuple[Objective, ...]
     name: str = "preferences"
     skipped: Mapping[str, int] = field(default_factory=dict)
+    limit: int | None = None
 
     def __post_init__(self) -> None:
         problems = []
@@ -190,10 +192,16 @@ def part_of_run(config: Mapping[str, Any], preferences: Preferences, split: str)
     return parts[split]
 
 
-def files_of_run(folder: Path, config: Mapping[str, Any]) -> list[str]:
-    """Where the preferences of a run are: those that lie in its folder, else those it was trained on; maybe none."""
+def files_of_run(folder: Path, config: Mapping[str, Any]) -> tuple[list[str], int | None]:
+    """Where the preferences of a run are, and how many lists of them it used at most, None for all.
+
+    Those that lie in its folder, else those it was trained on; maybe no file.
+    """
     inside = [str(folder / name) for name in SHIPPED_LISTS if (folder / name).is_file()]
-    return inside[:1] or [str(file) for file in config["data"].get("origin") or ()]
+    if inside:
+        return inside[:1], None
+    recorded = config["data"]
+    return [str(file) for file in recorded.get("origin") or ()], recorded.get("limit")
 
 
 def load_preferences(
@@ -408,7 +416,7 @@ class _Collector:
         _check_scores(scores, objectives, prompts, name)
         skipped = {reason: count for reason, count in self.skipped.items() if count}
         everything = Preferences(tuple(prompts), tuple(responses), tuple(scores), objectives, name, skipped)
-        return everything if limit is None else everything.subset(_in_turn(sources, limit))
+        return everything if limit is None else replace(everything.subset(_in_turn(sources, limit)), limit=limit)
 
     def objectives(self, given: Sequence[str | Objective] | None, name: str) -> tuple[Objective, ...]:
         known = list(self.pairs)

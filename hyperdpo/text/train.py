@@ -379,6 +379,7 @@ class _Trainer:
                 "name": self.preferences.name,
                 "fingerprint": self.preferences.fingerprint,
                 "origin": list(origin),
+                "limit": self.preferences.limit,
                 "lists": {split: len(part.prompts) for split, part in self.split.items()},
                 "skipped": dict(self.preferences.skipped),
                 "notes": {split: list(lists.notes) for split, lists in self.lists.items()},

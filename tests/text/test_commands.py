@@ -67,6 +67,20 @@ def test_evaluate_reports_chance_accuracy_and_whether_texts_follow(
     assert "--k is NDCG" in refused(capsys, "evaluate", trained, "--k", 5)
 
 
+def test_a_run_of_few_lists_is_measured_on_the_test_part_of_those(
+    trained: Path, model_folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    lists, run = trained.parent / "lists.jsonl.xz", tmp_path / "few"
+    ok(capsys, "train", "text", "--model", model_folder, "--data", lists, "--limit", 5, "--out", run, *FAST)
+    used = json.loads((run / "config.json").read_text())["data"]
+    assert used["limit"] == 5
+    assert sum(used["lists"].values()) == 5
+    by_itself = json.loads(ok(capsys, "evaluate", run, "--points", 2, "--json"))
+    assert by_itself["lists"] == used["lists"]["test"]
+    named = json.loads(ok(capsys, "evaluate", run, "--points", 2, "--data", lists, "--json"))
+    assert named["lists"] > used["lists"]["test"], "files that are named are measured whole"
+
+
 def test_export_writes_what_it_says(trained: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     out = tmp_path / "mine"
     told = json.loads(ok(capsys, "export", trained, "--weights", ".5,.5", "--out", out, "--json"))
