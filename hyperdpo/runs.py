@@ -84,7 +84,7 @@ def write_run(
     content |= {name: text.encode() for name, text in (texts or {}).items()}
     for name, blob in content.items():
         write_atomic(path / name, blob)
-    _write_fronts(path, list(fronts))
+    write_fronts(path, list(fronts))
     listed = {
         name: {"bytes": len(blob), "sha256": hashlib.sha256(blob).hexdigest()}
         for name, blob in content.items()
@@ -210,7 +210,7 @@ class RunFolder:
 
     def save_fronts(self, fronts: Iterable[ParetoFront], card: str | None = None) -> None:
         """Replace front.json, the arrays beside it, and the model card if given; the earlier ones survive a failure."""
-        _write_fronts(self.path, list(fronts))
+        write_fronts(self.path, list(fronts))
         if card is not None:
             write_atomic(self.path / "README.md", card)
 
@@ -231,7 +231,7 @@ def _file_problems(file: Path, expected: Mapping[str, Any]) -> list[str]:
     return []
 
 
-def _write_fronts(path: Path, fronts: list[ParetoFront]) -> None:
+def write_fronts(path: Path, fronts: list[ParetoFront]) -> None:
     """The arrays first, then front.json with their hash: a reader never pairs figures with the wrong arrays."""
     arrays: dict[str, np.ndarray] = {}
     for i, front in enumerate(fronts):

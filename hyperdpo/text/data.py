@@ -114,6 +114,20 @@ class Preferences:
             scores=tuple(self.scores[i] for i in chosen),
         )
 
+    def joined(self, other: Preferences) -> Preferences:
+        """These lists, then those of `other`, which has the same objectives. Raises DataError where it has not."""
+        if other.objectives != self.objectives:
+            raise DataError(
+                f"Lists with the objectives {', '.join(o.name for o in other.objectives)} cannot join those with "
+                f"{', '.join(o.name for o in self.objectives)}."
+            )
+        return replace(
+            self,
+            prompts=self.prompts + other.prompts,
+            responses=self.responses + other.responses,
+            scores=self.scores + other.scores,
+        )
+
     def split(self, seed: int, fractions: Sequence[float] = FRACTIONS) -> dict[str, Preferences]:
         """Train, validation and test by prompt: lists that share a prompt are never in two of them.
 

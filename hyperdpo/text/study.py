@@ -3,8 +3,8 @@
 A recipe with `kind = "text"`:
 
     title, about          what is shown
-    [quick] / [full]      model, data, objectives, lists, beta, anchor, seeds, points, follow, and tables fit, tokens,
-                          prompt
+    [quick] / [full]      model, data, objectives, lists, more_test (so many lists beyond those, which no training sees,
+                          are tested on too), beta, anchor, seeds, points, follow, and tables fit, tokens, prompt
     [[variant]]           label, method; seeds where it has fewer than the size; any option of the method; what is its
                           own: prompt and, by size, quick = { fit, prompt } and full = { .. }
     [published."LABEL"]   the paper's figures
@@ -32,9 +32,10 @@ from hyperdpo.files import without_nan, write_atomic, write_json
 from hyperdpo.front import ParetoFront
 from hyperdpo.methods import MethodConfig, members
 from hyperdpo.paired import Sampled, Samples
+from hyperdpo.runs import read_fronts, write_fronts
 from hyperdpo.tables import table
 from hyperdpo.text.data import Preferences, load_preferences, part_of_run
-from hyperdpo.text.evaluate import TextTable, decoding_front
+from hyperdpo.text.evaluate import TextTable, base_front, decoding_front, run_front
 from hyperdpo.text.follow import follow, spread_prompts
 from hyperdpo.text.model import PromptConfig
 from hyperdpo.text.run import TextRun
@@ -45,7 +46,8 @@ from hyperdpo.workers import Pace, Progress, Say, Workers, locked
 
 _AS_GIVEN = ("precision", "micro", "checkpointing", "anchor")  # options of every training
 SIZE_KEYS = (
-    "model", "data", "objectives", "lists", "beta", "seeds", "points", "follow", "fit", "tokens", "prompt", *_AS_GIVEN,
+    "model", "data", "objectives", "lists", "more_test", "beta", "seeds", "points", "follow", "fit", "tokens", "prompt",
+    *_AS_GIVEN,
 )  # fmt: skip
 _OWN = ("label", "seeds", "decoding", "prompt", "quick", "full")  # of a variant: what is not an option of its method
 VARIANT_KEYS = (*_OWN, "method", "alpha", "draw", "penalty", "penalty_sign")
@@ -84,11 +86,47 @@ class TextRecipe:
     data: tuple[str, ...]
     objectives: tuple[str, ...]
     lists: int | None
+    more_test: int
     config: TextConfig
     points: int
     follow: int
     variants: tuple[Variant, ...]
     published: Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Lists:
+    """What a study trains on and what it tests on.
+
+    Attributes:
+        preferences: the lists that every training splits.
+        more: lists with other prompts than those, tested on beside the test part; None where there are none.
+    """
+
+    preferences: Preferences
+    more: Preferences | None = None
+
+    @classmethod
+    def load(cls, recipe: TextRecipe) -> Lists:
+        """The first `lists` of the recipe's data, and the `more_test` after them."""
+        files, objectives = list(recipe.data), list(recipe.objectives)
+        preferences = load_preferences(files, objectives=objectives, limit=recipe.lists)
+        if not recipe.more_test or recipe.lists is None:
+            return cls(preferences)
+        longer = load_preferences(files, objectives=preferences.objectives, limit=recipe.lists + recipe.more_test)
+        seen = set(preferences.prompts)
+        unseen = [i for i, prompt in enumerate(longer.prompts) if prompt not in seen]
+        return cls(preferences, longer.subset(unseen) if unseen else None)
+
+    def test(self, run: TextRun) -> Preferences:
+        """All that a run is tested on."""
+        part = part_of_run(run.config, self.preferences, "test")
+        return part if self.more is None else part.joined(self.more)
+
+    @property
+    def key(self) -> str:
+        """The folder inside a run that keeps its fronts on these lists; empty where they are the run's own."""
+        return "" if self.more is None else f"tested-{self.more.fingerprint[:10]}"
 
 
 @dataclass
@@ -164,6 +202,7 @@ def read_text_recipe(
         tuple([replaced["data"]] if "data" in replaced else given["data"]),
         tuple(given["objectives"]),
         lists or given.get("lists"),
+        int(given.get("more_test", 0)),
         config,
         points,
         int(given.get("follow", 0)),
@@ -194,6 +233,7 @@ class Unit:
         out: the run folder.
         m: objectives.
         follow: texts sampled at each weight afterwards; 0 samples none.
+        tested: `Lists.key` of what it is tested on.
     """
 
     label: str
@@ -201,6 +241,7 @@ class Unit:
     out: Path
     m: int
     follow: int
+    tested: str
 
     @property
     def key(self) -> str:
@@ -221,7 +262,8 @@ class Unit:
 
     @property
     def missing(self) -> bool:
-        return not (self.out / "manifest.json").exists() or (self.follow > 0 and not self.followed.exists())
+        wanted = [self.out / "manifest.json", self.out / self.tested / "front.json"]
+        return not all(file.exists() for file in (*wanted, *([self.followed] if self.follow else [])))
 
 
 @dataclass(frozen=True)
@@ -229,19 +271,20 @@ class _Training:
     """Trains a unit, follows its texts, and gives the seconds it took; it can be sent to another process."""
 
     recipe: TextRecipe
-    preferences: Preferences
+    lists: Lists
     device: str
     say: Say | None
 
     def __call__(self, unit: Unit) -> float:
         started = time.monotonic()
         run = train(
-            self.preferences, self.recipe.model, unit.config, unit.out, resume=True, device=self.device,
+            self.lists.preferences, self.recipe.model, unit.config, unit.out, resume=True, device=self.device,
             origin=self.recipe.data, log=self._log,
         )  # fmt: skip
         if unit.follow and not unit.followed.exists():
-            prompts = spread_prompts(part_of_run(run.config, self.preferences, "test"), unit.follow)
+            prompts = spread_prompts(part_of_run(run.config, self.lists.preferences, "test"), unit.follow)
             write_json(unit.followed, follow(run, prompts, points=self.recipe.points).to_dict())
+        _fronts(self.recipe, run, self.lists)
         return time.monotonic() - started
 
     def _log(self, line: str) -> None:
@@ -265,31 +308,30 @@ def reproduce_text(
     Raises ConfigError or DataError where the model or the data cannot be had or trainings failed, RunError where
     another study runs in `work`; Interrupted with everything kept.
     """
-    preferences = load_preferences(list(recipe.data), objectives=list(recipe.objectives), limit=recipe.lists)
-    units = [[_unit(recipe, v, seed, preferences, work) for seed in range(v.seeds)] for v in recipe.variants]
+    lists = Lists.load(recipe)
+    units = [[_unit(recipe, v, seed, lists, work) for seed in range(v.seeds)] for v in recipe.variants]
     with locked(work):
-        _train_all([unit for each in units for unit in each], recipe, preferences, jobs, device, say)
+        _train_all([unit for each in units for unit in each], recipe, lists, jobs, device, say)
         rows = []
         for variant, each in zip(recipe.variants, units, strict=True):
             runs = [TextRun(unit.out) for unit in each]
-            fronts = [_decoded(recipe, r, preferences) if variant.decoding else r.folder.fronts()[0] for r in runs]
+            fronts = [_fronts(recipe, r, lists, decoding=variant.decoding)[0] for r in runs]
             rows.append(Row(variant, runs, fronts, [_followed(unit) for unit in each if unit.follow]))
-    chance = rows[0].runs[0].folder.fronts()[-1]
-    document = _document(recipe, size, preferences, rows, chance)
+    chance = _fronts(recipe, rows[0].runs[0], lists)[-1]
+    document = _document(recipe, size, lists, rows, chance)
     text = _text(recipe, document, chance)
     return document, text, _write(recipe, work / f"{recipe.name}-{size}", document, text, rows, chance, images=images)
 
 
-def _unit(recipe: TextRecipe, variant: Variant, seed: int, preferences: Preferences, work: Path) -> Unit:
-    config, method = variant.config(recipe.config, seed), variant.method.method
+def _unit(recipe: TextRecipe, variant: Variant, seed: int, lists: Lists, work: Path) -> Unit:
+    config, method, preferences = variant.config(recipe.config, seed), variant.method.method, lists.preferences
     out = work / "text" / f"{preferences.fingerprint[:10]}-{method}-{_tag(config)}-{seed}"
     label = f"{recipe.name}: {variant.label}, seed {seed}"
-    return Unit(label, config, out, len(preferences.objectives), recipe.follow if method == OURS else 0)
+    follow = recipe.follow if method == OURS else 0
+    return Unit(label, config, out, len(preferences.objectives), follow, lists.key)
 
 
-def _train_all(
-    units: Sequence[Unit], recipe: TextRecipe, preferences: Preferences, jobs: int, device: str, say: Say
-) -> None:
+def _train_all(units: Sequence[Unit], recipe: TextRecipe, lists: Lists, jobs: int, device: str, say: Say) -> None:
     """Train what is not there yet, the longest first. Raises ConfigError with every failure once all have ended."""
     unique = {unit.key: unit for unit in reversed(units)}  # the first label of a training that two rows share
     todo = sorted((unit for unit in unique.values() if unit.missing), key=lambda unit: -unit.weight)
@@ -299,7 +341,7 @@ def _train_all(
             pace.add(unit, float(TextRun(unit.out).config["seconds"]))
     jobs = min(jobs, max(1, len(todo)))
     progress = Progress(len(unique), todo, pace, jobs, say)
-    work = _Training(recipe, preferences, device, say if jobs == 1 else None)
+    work = _Training(recipe, lists, device, say if jobs == 1 else None)
     failed = []
     with Workers(jobs, alone=False) as workers:
         for unit, outcome in workers.run(work, todo):
@@ -310,16 +352,19 @@ def _train_all(
         raise ConfigError([f"{len(failed)} trainings failed; the same command tries them again:", *failed])
 
 
-def _decoded(recipe: TextRecipe, run: TextRun, preferences: Preferences) -> ParetoFront:
-    """The front of multi-objective decoding, kept beside the soup's own."""
-    fronts = run.folder.fronts()
-    for front in fronts:
-        if front.method == "mod":
-            return front
-    part = part_of_run(run.config, preferences, "test")
-    front = decoding_front(run, TextTable(run, part), split="test", points=recipe.points)
-    run.folder.save_fronts([fronts[0], front, *fronts[1:]])
-    return front
+def _fronts(recipe: TextRecipe, run: TextRun, lists: Lists, *, decoding: bool = False) -> list[ParetoFront]:
+    """The front of one run, of multi-objective decoding if so, and the base's; measured once and kept."""
+    kept = run.folder.path / lists.key
+    found = read_fronts(kept / "front.json", with_arrays=True) if (kept / "front.json").exists() else []
+    wanted = "mod" if decoding else run.folder.config["method"]["method"]
+    if wanted not in {front.method for front in found}:
+        table = TextTable(run, lists.test(run))
+        if not found:
+            found = [run_front(run, table, split="test", points=recipe.points), base_front(run, table, split="test")]
+        if decoding:
+            found.insert(1, decoding_front(run, table, split="test", points=recipe.points))
+        write_fronts(kept, found)
+    return [*(front for front in found if front.method == wanted), found[-1]]
 
 
 def _tag(config: TextConfig) -> str:
@@ -340,9 +385,7 @@ def _followed(unit: Unit) -> dict[str, Any]:
     return found
 
 
-def _document(
-    recipe: TextRecipe, size: str, preferences: Preferences, rows: Sequence[Row], chance: ParetoFront
-) -> dict[str, Any]:
+def _document(recipe: TextRecipe, size: str, lists: Lists, rows: Sequence[Row], chance: ParetoFront) -> dict[str, Any]:
     assert chance.per_query is not None
     most = max(len(row.fronts) for row in rows)
     samples = Samples.draw(chance.per_query.shape[1], most)
@@ -378,9 +421,9 @@ def _document(
         "title": recipe.title,
         "model": recipe.model,
         "data": {
-            "name": preferences.name,
-            "fingerprint": preferences.fingerprint,
-            "lists": first.config["data"]["lists"],
+            "name": lists.preferences.name,
+            "fingerprint": lists.preferences.fingerprint,
+            "lists": {**first.config["data"]["lists"], "test": len(lists.test(first))},
         },
         "objectives": list(first.names),
         "chance": chance.hypervolume,

@@ -10,8 +10,11 @@ import pytest
 from hyperdpo.cli import main
 from hyperdpo.errors import ConfigError
 from hyperdpo.rank.study.recipe import is_recipe
-from hyperdpo.text.data import write_lists
-from hyperdpo.text.study import read_text_recipe
+from hyperdpo.runs import read_fronts
+from hyperdpo.text.data import load_preferences, write_lists
+from hyperdpo.text.evaluate import TextTable, run_front
+from hyperdpo.text.run import TextRun
+from hyperdpo.text.study import Lists, read_text_recipe
 from tests.text.conftest import toy_preferences
 
 RECIPE = """
@@ -64,6 +67,32 @@ def test_a_recipe_runs_resumes_and_prints(recipe: Path, tmp_path: Path, capsys: 
     captured = capsys.readouterr()
     assert "model 1 of" not in captured.err
     assert "0.19424" in captured.out
+
+
+def test_lists_that_no_training_sees_are_tested_on_too(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = load_preferences(tmp_path / "lists.jsonl")
+    used = len(whole) - 5
+    recipe.write_text(recipe.read_text().replace("seeds = 2", f"seeds = 1\nlists = {used}").replace("follow = 3", ""))
+    argv = ["reproduce", str(recipe), "--quick", "--work", str(tmp_path / "work"), "--no-images", "--device", "cpu"]
+    assert main([*argv, "--json"]) == 0
+    few = json.loads(capsys.readouterr().out)["recipes"]["toy"]
+    recipe.write_text(recipe.read_text().replace(f"lists = {used}", f"lists = {used}\nmore_test = 50"))
+    assert main([*argv, "--json"]) == 0
+    captured = capsys.readouterr()
+    more = json.loads(captured.out)["recipes"]["toy"]
+    assert "model 1 of" not in captured.err, "what is tested on changes no training"
+    assert more["data"]["lists"]["test"] == few["data"]["lists"]["test"] + 5
+    lists = Lists.load(read_text_recipe(recipe, "quick"))
+    assert lists.more is not None
+    assert not set(lists.more.prompts) & set(lists.preferences.prompts)
+    out = next((tmp_path / "work" / "text").glob("*-hyperdpo-*"))
+    kept = read_fronts(out / lists.key / "front.json")
+    table = TextTable(TextRun(out), lists.test(TextRun(out)))
+    again = run_front(TextRun(out), table, split="test", points=3)
+    assert kept[0].cross_entropy == pytest.approx(again.cross_entropy, abs=1e-6)
+    assert more["rows"][0]["hypervolume"] == pytest.approx(again.hypervolume, abs=1e-6)
 
 
 def test_all_unknown_keys_are_listed_at_once(recipe: Path) -> None:
