@@ -11,9 +11,10 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import get_origin, get_type_hints
 
 import tyro
-from tyro.conf import FlagCreatePairsOff
+from tyro.conf import FlagCreatePairsOff, UseAppendAction
 
 from hyperdpo.commands.changes import WhatChanges
 from hyperdpo.commands.compare import Compare, Info
@@ -79,9 +80,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     except SystemExit as stop:  # tyro has printed help or what is wrong
         return stop.code if isinstance(stop.code, int) else BAD_INPUT
+    if twice := _given_twice(command, arguments):
+        return _failed("\n".join(twice), BAD_INPUT)
     if _rank() and not isinstance(command, TrainRank | TrainText):
         return 0  # under `accelerate launch` one process answers; only training has work for the others
     return _answered(command)
+
+
+def _given_twice(command: Command, arguments: Sequence[str]) -> list[str]:
+    """What is wrong with flags of several values that stand more than once: only the last would be heard."""
+    flags = [a.split("=", 1)[0].replace("_", "-") for a in arguments if a.startswith("--")]
+    problems = []
+    for name, hint in get_type_hints(type(command), include_extras=True).items():
+        flag, marks = f"--{name.replace('_', '-')}", getattr(hint, "__metadata__", ())
+        several = get_origin(getattr(hint, "__origin__", hint)) is tuple
+        if several and UseAppendAction not in marks and flags.count(flag) > 1:
+            problems.append(
+                f"{flag} stands {flags.count(flag)} times, and only the last would be heard; give all its values after "
+                f"one: {flag} A B."
+            )
+    return problems
 
 
 def _answered(command: Command) -> int:

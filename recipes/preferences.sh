@@ -13,4 +13,5 @@ common=(--model checkpoints/stories/base --device cpu --precision bf16 --seed 0 
 "$hyperdpo" evaluate "$work/scored" --points 6
 "$hyperdpo" train text "${common[@]}" --data "harmless=$HARMLESS" "helpful=$HELPFUL" --limit 1600 --max-prompt 96 \
     --max-response 96 --resume --out "$work/hh"
-"$hyperdpo" evaluate "$work/hh" --points 5
+# the test part of the whole files: more prompts than that of the 1,600, and none that was trained on
+"$hyperdpo" evaluate "$work/hh" --points 5 --data "harmless=$HARMLESS" "helpful=$HELPFUL"

@@ -633,6 +633,35 @@ def test_flags_reach_the_configuration() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "argv",
+    ["train text --model m --out o --data a --data b", "evaluate run --baseline=a --baseline b",
+     "score run --weights 1 --out o --data a --data b"],
+)  # fmt: skip
+def test_a_flag_of_several_values_given_twice_is_refused(refused, argv: str) -> None:
+    message = refused(*argv.split())
+    assert "stands 2 times, and only the last would be heard" in message
+
+
+def test_a_flag_that_is_given_once_for_each_may_stand_twice(refused, tmp_path: Path) -> None:
+    nothing = tmp_path / "nothing.jsonl"
+    message = refused(
+        "train",
+        "text",
+        "--model",
+        "m",
+        "--out",
+        tmp_path / "o",
+        "--data",
+        nothing,
+        "--objective",
+        "a",
+        "--objective",
+        "b",
+    )
+    assert "nothing.jsonl cannot be read" in message
+
+
 def test_flags_of_one_method_alone() -> None:
     trees = "--tree-rounds 7 --tree-patience 3 --tree-learning-rate 0.2 --tree-leaves 4 --tree-min-leaf 5"
     config = parsed("--method", "lambdamart", *trees.split()).config()
