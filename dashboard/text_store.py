@@ -369,6 +369,7 @@ class Lists:
         self._chunks = [order[a:b] for a, b in pairwise(cuts) if b > a]
         self._tables: dict[int, TextTable] = {}
         self._curves = Kept(64)
+        self._own = object()  # marks what was measured on these lists: a number would be given again to later ones
         self._guard = threading.Lock()
         self._wanted: dict[Hashable, Weights] = {}  # by user: only what was asked last goes on
         self._busy: set[Weights] = set()
@@ -432,7 +433,7 @@ class Lists:
         return text_reading(choice, weights, losses, self.base[lists], len(self.labels), self.labels.chance)
 
     def _found(self, weights: Weights) -> list[np.ndarray]:
-        kept: list[np.ndarray] = self.live.residuals.get((id(self), weights), list)
+        kept: list[np.ndarray] = self.live.residuals.get((self._own, weights), list)
         return list(kept)
 
     def _measure(self, weights: Weights, user: Hashable) -> None:
@@ -451,7 +452,7 @@ class Lists:
                 while self._goes_on(weights):
                     if self.live.quiet(0.5):
                         residuals = self._chunk(len(self._found(weights)), weights)
-                        kept: list[np.ndarray] = self.live.residuals.get((id(self), weights), list)
+                        kept: list[np.ndarray] = self.live.residuals.get((self._own, weights), list)
                         kept.append(residuals)
             except Exception:
                 logging.getLogger(__name__).exception("cross-entropy could not be measured")

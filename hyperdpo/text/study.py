@@ -111,8 +111,9 @@ class Lists:
         """The first `lists` of the recipe's data, and the `more_test` after them."""
         files, objectives = list(recipe.data), list(recipe.objectives)
         preferences = load_preferences(files, objectives=objectives, limit=recipe.lists)
-        if not recipe.more_test or recipe.lists is None:
+        if not recipe.more_test:
             return cls(preferences)
+        assert recipe.lists is not None
         longer = load_preferences(files, objectives=preferences.objectives, limit=recipe.lists + recipe.more_test)
         seen = set(preferences.prompts)
         unseen = [i for i, prompt in enumerate(longer.prompts) if prompt not in seen]
@@ -159,6 +160,10 @@ def read_text_recipe(
     for key in ("model", "data", "objectives"):
         if key not in given:
             problems.append(f"{file}, [{size}] lacks {key}.")
+    if "more_test" in given and "lists" not in given:
+        problems.append(
+            f"{file}, [{size}] has more_test, lists beyond `lists`, and no lists; say how many are trained on."
+        )
     for i, variant in enumerate(raw.get("variant", [])):
         problems += _unknown(variant, VARIANT_KEYS, f"{file}, variant {i + 1}")
         problems += [f"{file}, variant {i + 1} lacks {key}." for key in ("label", "method") if key not in variant]

@@ -97,11 +97,12 @@ def test_lists_that_no_training_sees_are_tested_on_too(
 
 def test_all_unknown_keys_are_listed_at_once(recipe: Path) -> None:
     text = recipe.read_text().replace("seeds = 2", "seedz = 2").replace('label = "DPO Soup"', 'lable = "x"')
-    recipe.write_text(text)
+    recipe.write_text(text.replace("points = 3", "points = 3\nmore_test = 5"))
     assert is_recipe(recipe, kind="text")
     with pytest.raises(ConfigError) as caught:
         read_text_recipe(recipe, "quick")
-    assert len(caught.value.problems) == 3
+    assert len(caught.value.problems) == 4
+    assert "more_test, lists beyond `lists`, and no lists" in str(caught.value)
     assert "did you mean 'seeds'" in str(caught.value)
 
 
