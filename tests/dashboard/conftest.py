@@ -17,6 +17,12 @@ from driver import PATIENCE, App, find_chromium, launch, listen  # noqa: E402
 CI = os.environ.get("CI", "").lower() == "true"
 
 
+@pytest.fixture(autouse=True)
+def _main_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    """AppTest leaves its script as `__main__`, which processes started later would run."""
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
+
+
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that is not the repository, with runs/small, small-ls (its baseline), small-film (another network on the
