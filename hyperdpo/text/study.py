@@ -317,13 +317,15 @@ def reproduce_text(
     units = [[_unit(recipe, v, seed, lists, work) for seed in range(v.seeds)] for v in recipe.variants]
     with locked(work):
         _train_all([unit for each in units for unit in each], recipe, lists, jobs, device, say)
-        rows = []
+        rows: list[Row] = []
+        bases: list[ParetoFront] = []
         for variant, each in zip(recipe.variants, units, strict=True):
             runs = [TextRun(unit.out) for unit in each]
-            fronts = [_fronts(recipe, r, lists, decoding=variant.decoding)[0] for r in runs]
-            rows.append(Row(variant, runs, fronts, [_followed(unit) for unit in each if unit.follow]))
-    chance = _fronts(recipe, rows[0].runs[0], lists)[-1]
-    document = _document(recipe, size, lists, rows, chance)
+            fronts, found = zip(*[_fronts(recipe, r, lists, decoding=variant.decoding) for r in runs], strict=True)
+            rows.append(Row(variant, runs, list(fronts), [_followed(unit) for unit in each if unit.follow]))
+            bases += found
+    chance = bases[0]
+    document = _document(recipe, size, lists.preferences, rows, chance)
     text = _text(recipe, document, chance)
     return document, text, _write(recipe, work / f"{recipe.name}-{size}", document, text, rows, chance, images=images)
 
@@ -357,8 +359,10 @@ def _train_all(units: Sequence[Unit], recipe: TextRecipe, lists: Lists, jobs: in
         raise ConfigError([f"{len(failed)} trainings failed; the same command tries them again:", *failed])
 
 
-def _fronts(recipe: TextRecipe, run: TextRun, lists: Lists, *, decoding: bool = False) -> list[ParetoFront]:
-    """The front of one run, of multi-objective decoding if so, and the base's; measured once and kept."""
+def _fronts(
+    recipe: TextRecipe, run: TextRun, lists: Lists, *, decoding: bool = False
+) -> tuple[ParetoFront, ParetoFront]:
+    """The front of one run, that of multi-objective decoding if `decoding`, and the base's; measured once and kept."""
     kept = run.folder.path / lists.key
     found = read_fronts(kept / "front.json", with_arrays=True) if (kept / "front.json").exists() else []
     wanted = "mod" if decoding else run.folder.config["method"]["method"]
@@ -369,7 +373,7 @@ def _fronts(recipe: TextRecipe, run: TextRun, lists: Lists, *, decoding: bool = 
         if decoding:
             found.insert(1, decoding_front(run, table, split="test", points=recipe.points))
         write_fronts(kept, found)
-    return [*(front for front in found if front.method == wanted), found[-1]]
+    return next(front for front in found if front.method == wanted), found[-1]
 
 
 def _tag(config: TextConfig) -> str:
@@ -390,7 +394,9 @@ def _followed(unit: Unit) -> dict[str, Any]:
     return found
 
 
-def _document(recipe: TextRecipe, size: str, lists: Lists, rows: Sequence[Row], chance: ParetoFront) -> dict[str, Any]:
+def _document(
+    recipe: TextRecipe, size: str, preferences: Preferences, rows: Sequence[Row], chance: ParetoFront
+) -> dict[str, Any]:
     assert chance.per_query is not None
     most = max(len(row.fronts) for row in rows)
     samples = Samples.draw(chance.per_query.shape[1], most)
@@ -426,9 +432,9 @@ def _document(recipe: TextRecipe, size: str, lists: Lists, rows: Sequence[Row], 
         "title": recipe.title,
         "model": recipe.model,
         "data": {
-            "name": lists.preferences.name,
-            "fingerprint": lists.preferences.fingerprint,
-            "lists": {**first.config["data"]["lists"], "test": len(lists.test(first))},
+            "name": preferences.name,
+            "fingerprint": preferences.fingerprint,
+            "lists": {**first.config["data"]["lists"], "test": chance.per_query.shape[1]},
         },
         "objectives": list(first.names),
         "chance": chance.hypervolume,
