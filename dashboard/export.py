@@ -1,4 +1,4 @@
-"""Taking charts and points away. Kaleido, which drives a browser, is imported only when an image is asked for."""
+"""Taking charts and points away."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ import numpy as np
 from dashboard.charts import Figure
 from dashboard.charts_paper import PIXELS_PER_INCH, SCREEN, Paper, on_paper
 from dashboard.readings import Curve, Reading
+from hyperdpo import pictures
 from hyperdpo.errors import HyperDPOError
+from hyperdpo.pictures import PictureError
 
 IMAGES = {"PNG": "image/png", "SVG": "image/svg+xml", "PDF": "application/pdf"}
 MIME = {
@@ -75,17 +77,12 @@ def has_browser() -> bool:
 
 def picture(figure: Figure, title: str, kind: str, paper: Paper = SCREEN) -> bytes:
     """The chart as PNG, SVG or PDF. Raises ExportError where no browser can be started."""
+    width, height = paper.target.pixels
+    scale = paper.target.dpi / PIXELS_PER_INCH if kind == "PNG" else 1
     try:
-        import kaleido  # type: ignore[import-untyped]
-
-        width, height = paper.target.pixels
-        scale = paper.target.dpi / PIXELS_PER_INCH if kind == "PNG" else 1
-        options = {"format": kind.lower(), "width": width, "height": height, "scale": scale}
-        made = on_paper(figure, title, paper)
-        drawn = kaleido.calc_fig_sync(made, opts=options, kopts={"mathjax": False, "timeout": 60})
-    except Exception as error:
-        raise ExportError(f"{NO_BROWSER} ({type(error).__name__}: {str(error)[:200]})") from error
-    return bytes(drawn)
+        return pictures.draw(on_paper(figure, title, paper), kind.lower(), width=width, height=height, scale=scale)
+    except PictureError as error:
+        raise ExportError(f"{NO_BROWSER} ({error})") from error
 
 
 def page(figure: Figure, title: str, paper: Paper = SCREEN) -> bytes:

@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from hyperdpo import pictures
 from hyperdpo.files import write_atomic
 from hyperdpo.front import non_dominated
+from hyperdpo.pictures import PictureError
 
 Figure = dict[str, Any]
 
@@ -180,15 +182,11 @@ def save(figure: Figure, stem: Path, *, images: bool = True) -> tuple[list[Path]
     for kind in IMAGES if images else ():
         image = stem.with_name(f"{stem.name}.{kind}")
         try:
-            write_atomic(image, _picture(figure, kind))
-        except _NoPictureError as error:
+            write_atomic(image, pictures.draw(figure, kind, **SIZE, scale=2 if kind == "png" else 1))
+        except PictureError as error:
             return written, f"{NO_BROWSER} ({error})"
         written.append(image)
     return written, None
-
-
-class _NoPictureError(Exception):
-    """Kaleido could not draw."""
 
 
 def _write_plotly(folder: Path) -> None:
@@ -198,16 +196,6 @@ def _write_plotly(folder: Path) -> None:
     script = folder / "plotly.min.js"
     if not script.exists():
         write_atomic(script, get_plotlyjs())
-
-
-def _picture(figure: Figure, kind: str) -> bytes:
-    try:
-        import kaleido  # type: ignore[import-untyped]
-
-        options = {"format": kind, **SIZE, "scale": 2 if kind == "png" else 1}
-        return bytes(kaleido.calc_fig_sync(figure, opts=options, kopts={"mathjax": False, "timeout": 60}))
-    except Exception as error:
-        raise _NoPictureError(f"{type(error).__name__}: {str(error)[:120]}") from error
 
 
 def _colours(curves: Sequence[Curve]) -> list[str]:

@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
-from hyperdpo import figures
+from hyperdpo import figures, pictures
 from hyperdpo.figures import COLOURS, NEUTRAL, ORACLE, Curve, Series, bar_figure, front_figure, save, sweep_figure
 
 FRONT = np.array([[0.3, 0.5], [0.1, 0.6], [0.2, 0.4]])
@@ -77,13 +77,11 @@ def test_bars_have_their_intervals() -> None:
 
 
 def test_without_a_browser_the_page_is_written_and_a_sentence_says_so(tmp_path: Path, monkeypatch) -> None:
-    kaleido = pytest.importorskip("kaleido")
-
     def fail(*args: Any, **options: Any) -> bytes:
-        raise RuntimeError("no Chrome")
+        raise pictures.PictureError("no Chrome")
 
     figure = front_figure([Curve("a", FRONT, 0.5, 0.1)], ("x", "y"), "m")
-    monkeypatch.setattr(kaleido, "calc_fig_sync", fail)
+    monkeypatch.setattr(pictures, "draw", fail)
     written, sentence = save(figure, tmp_path / "f.1")
     assert [p.name for p in written] == ["f.1.html"]
     assert sentence is not None
@@ -92,7 +90,7 @@ def test_without_a_browser_the_page_is_written_and_a_sentence_says_so(tmp_path: 
     page = (tmp_path / "f.1.html").read_text()
     assert 'src="plotly.min.js"' in page
     assert (tmp_path / "plotly.min.js").exists()
-    monkeypatch.setattr(kaleido, "calc_fig_sync", lambda *args, opts, **options: opts["format"].encode())
+    monkeypatch.setattr(pictures, "draw", lambda figure, kind, **options: kind.encode())
     written, sentence = save(figure, tmp_path / "f.1")
     assert ([p.name for p in written], sentence) == (["f.1.html", "f.1.png", "f.1.pdf"], None)
     assert (tmp_path / "f.1.pdf").read_bytes() == b"pdf"

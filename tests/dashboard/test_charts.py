@@ -14,6 +14,7 @@ import pytest
 from dashboard import blocks, charts, export, words
 from dashboard.readings import Curve, Reading
 from dashboard.state import Choice
+from hyperdpo import pictures
 from hyperdpo.front import ParetoFront
 from hyperdpo.intervals import Interval
 from hyperdpo.methods import METHODS
@@ -251,11 +252,9 @@ def test_the_html_export_needs_nothing_from_elsewhere() -> None:
 
 
 def test_without_a_browser_the_reader_is_told_what_to_take_instead(monkeypatch: pytest.MonkeyPatch) -> None:
-    kaleido = pytest.importorskip("kaleido")
-
     def fail(*_: object, **__: object) -> bytes:
-        raise RuntimeError("no browser")
+        raise pictures.PictureError("no browser")
 
-    monkeypatch.setattr(kaleido, "calc_fig_sync", fail)
+    monkeypatch.setattr(pictures, "draw", fail)
     with pytest.raises(export.ExportError, match="HTML file holds the same chart"):
         export.picture(figure(), "title", "PNG")
