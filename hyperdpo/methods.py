@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, cast, get_args
 
 import numpy as np
 import torch
@@ -16,12 +16,13 @@ from torch import Tensor, nn
 
 from hyperdpo.errors import ConfigError, nearest
 from hyperdpo.losses import PenaltySign, drift, icos_loss, mo_dpo_loss, objective_losses
+from hyperdpo.splitting import Parts, split_lists
 from hyperdpo.training import StepLoss
 from hyperdpo.weights import DEFAULT_POINTS, balanced_weights, draw_beta, draw_weights, grid
 
 MethodName = Literal["hyperdpo", "dpo-ls", "dpo-soup", "mo-dpo", "hypernetwork", "lambdamart", "label-aggregation"]
 METHODS: tuple[str, ...] = get_args(MethodName)
-Draw = Literal["list", "step", "balanced"]
+Draw = Literal["list", "step", "balanced", "split"]
 METHOD_NAMES = {  # what people read
     "hyperdpo": "HyperDPO",
     "dpo-ls": "DPO-LS",
@@ -64,6 +65,13 @@ class ListwiseBatch(Protocol):
     """Which of those `total` lists these are: a list draws the same w in whichever process it is."""
 
 
+class SplittableBatch(ListwiseBatch, Protocol):
+    """Lists whose items cost a forward pass each, which is why parts of them are worth training on."""
+
+    def sublists(self, parts: Parts) -> ListwiseBatch:
+        """Parts of these lists as lists of their own; `total` and `share` stay."""
+
+
 @dataclass(frozen=True)
 class MethodConfig:
     """A method and how it treats importance weights.
@@ -73,7 +81,8 @@ class MethodConfig:
             weights (`dpo-ls`; `mo-dpo`, after one per objective; on LightGBM `lambdamart` and `label-aggregation`); or
             one per objective, averaged with w (`dpo-soup`).
         alpha: concentration of the symmetric Dirichlet that w is drawn from; below 1 draws favour the corners.
-        draw: a draw of w per `list`, per `step` as in the paper, or per list and `balanced` over objectives.
+        draw: a draw of w per `list`, per `step` as in the paper, or per list and `balanced` over objectives. `split`
+            draws none: the responses to a prompt are shared out among the corners (see `splitting`); for text alone.
         penalty: lambda of eq. (13)-(14).
         penalty_sign: `toward` or `away`, see `losses.alignment_penalty`.
         points: size of the grid that is validated on and, for one model per weight, trained at.
@@ -113,6 +122,8 @@ class MethodConfig:
             problems.append(f"{self.method} has no generator; generator_width is for hypernetwork: leave it out.")
         if self.penalty and self.method in ("mo-dpo", *TREES):
             problems.append(f"{self.method} has no alignment penalty; got lambda {self.penalty!r}: leave it out.")
+        if self.penalty and self.draw == "split":
+            problems.append(f"Lists split over the corners have no alignment penalty; got lambda {self.penalty!r}.")
         if problems:
             raise ConfigError(problems)
 
@@ -216,6 +227,13 @@ def step_loss(
         value = icos_loss(losses, w * informative, penalty=config.penalty, sign=config.penalty_sign)
         return value.sum() / batch.total
 
+    def split(model: nn.Module, batch: ListwiseBatch, rng: np.random.Generator) -> Tensor:
+        parts = split_lists(batch.targets, batch.judged, batch.total, batch.share, rng)
+        piece = cast(SplittableBatch, batch).sublists(parts)
+        corners = torch.eye(m, device=beta.device)[parts.objectives]
+        losses = per_list(model(*piece.inputs, corners), piece)
+        return (parts.weights * (corners * losses).sum(-1)).sum() / batch.total
+
     def margin(model: nn.Module, batch: ListwiseBatch, rng: np.random.Generator) -> Tensor:
         assert member.weights is not None
         w = member.weights.to(beta.device)
@@ -225,7 +243,7 @@ def step_loss(
         return margin if config.method == "mo-dpo" and not member.part else fixed
     if separable:
         return corners
-    return drawn_per_step if config.draw == "step" else drawn_per_list
+    return {"step": drawn_per_step, "split": split}.get(config.draw, drawn_per_list)
 
 
 def margin_losses(model: nn.Module, batch: ListwiseBatch, weights: Tensor, beta: Tensor, anchor: float = 0.0) -> Tensor:

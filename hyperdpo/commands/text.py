@@ -55,8 +55,8 @@ class TextMethodFlags:
     method: Annotated[TextMethod | None, flag("The method.", "hyperdpo|dpo-ls|dpo-soup|mo-dpo", "hyperdpo")] = None
     alpha: Annotated[float | None, flag("Concentration of the Dirichlet.", "FLOAT", "0.01")] = None
     draw: Annotated[
-        Literal["list", "step", "balanced"] | None,
-        flag("A draw of w per this; balanced: per list, objectives alike.", "list|step|balanced", "balanced"),
+        Literal["list", "step", "balanced", "split"] | None,
+        flag("A draw of w per this; split: corners share a list's responses.", "list|step|balanced|split", "split"),
     ] = None
     penalty: Annotated[float | None, flag("Lambda of the alignment penalty.", "FLOAT", "0.0")] = None
     points: Annotated[int | None, flag("Weights on the grid.", "INT", "11")] = None

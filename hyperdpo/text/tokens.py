@@ -20,6 +20,7 @@ from transformers import PreTrainedTokenizerBase
 
 from hyperdpo.errors import ConfigError, DataError
 from hyperdpo.objectives import Objective
+from hyperdpo.splitting import Parts
 from hyperdpo.text.data import Preferences
 from hyperdpo.text.formats import Message, Prompt, plain_text
 
@@ -363,6 +364,22 @@ class TextBatch:
         """(tokens, base, mask); base is zeros while it is not known."""
         base = self.mask.new_zeros(self.mask.shape, dtype=torch.float32) if self.base is None else self.base
         return self.tokens, base, self.mask
+
+    def sublists(self, parts: Parts) -> TextBatch:
+        """Parts of these lists as lists of their own, their labels' distributions over the part."""
+        rows, items = parts.lists.unsqueeze(1), parts.items
+        targets = self.targets[rows, items] * parts.mask.unsqueeze(-1)
+        return TextBatch(
+            Tokens(*(x[rows, items] for x in self.tokens)),
+            self.mask[rows, items] & parts.mask,
+            targets / targets.sum(1, keepdim=True).clamp(min=torch.finfo(targets.dtype).tiny),
+            self.judged[rows, items] & parts.mask.unsqueeze(-1),
+            self.total,
+            self.share,
+            self.lists[parts.lists.cpu()],
+            None if self.base is None else self.base[rows, items],
+            None if self.rewards is None else self.rewards[rows, items],
+        )
 
 
 class TextBatches:

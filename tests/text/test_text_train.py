@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from hyperdpo.errors import ConfigError, RunError, WeightsError
 from hyperdpo.methods import Member, MethodConfig, step_loss
@@ -18,7 +19,7 @@ from hyperdpo.text.evaluate import TextTable, decoding_front, evaluate_run, meas
 from hyperdpo.text.generate import Sampling, answers, prompt_ids
 from hyperdpo.text.labels import Labels
 from hyperdpo.text.run import TextRun
-from hyperdpo.text.tokens import TextBatches, tokenise
+from hyperdpo.text.tokens import TextBatches, Tokens, tokenise
 from hyperdpo.text.train import METHODS, TextConfig, train
 from tests.text.conftest import QUICK, TOKENS, toy_preferences
 from tests.text_helpers import tiny_model, tiny_tokenizer
@@ -173,6 +174,51 @@ def test_training_neither_lifts_nor_lowers_what_an_objective_has_not_scored(mode
         loss(lambda *_, r=residual: r, batch, np.random.default_rng(0)).backward()  # type: ignore[arg-type, misc]
         assert residual.grad is not None
         assert bool(residual.grad[0, 1] != 0) is moved
+
+
+def test_a_split_list_is_answered_at_every_corner_by_its_ends_alone() -> None:
+    scores = (np.array([[1.0, 4.0], [2.0, 3.0], [3.0, 1.0], [4.0, 2.0]]),)
+    objectives = (Objective("a", "a"), Objective("b", "b"))
+    preferences = Preferences(("Once",), (("upon", "a", "time", "there"),), scores, objectives)
+    lists = tokenise(preferences, tiny_tokenizer(), TOKENS)
+    batch = TextBatches(lists, batch_size=1).batch(np.array([0]), total=1)
+    # At corner j response i gets the residual i + 10 j, whatever its place in the part: told apart by its tokens.
+    known = {tuple(row.tolist()): float(i) for i, row in enumerate(batch.tokens.ids[0])}
+    asked = []
+
+    def model(tokens: Tokens, base: Tensor, mask: Tensor, weights: Tensor) -> Tensor:
+        assert mask.all()
+        asked.append(weights)
+        at = torch.tensor([[known[tuple(row.tolist())] for row in part] for part in tokens.ids])
+        return at + 10 * weights[:, 1:]
+
+    beta = torch.tensor([0.5, 2.0])
+    loss = step_loss(
+        MethodConfig(draw="split"), Member(None, ""), beta=beta, coverage=torch.tensor([1.0, 0.5]), separable=False,
+        anchor=0.3,
+    )(model, batch, np.random.default_rng(0))  # type: ignore[arg-type]  # fmt: skip
+    assert sorted(asked[0].tolist()) == [[0.0, 1.0], [1.0, 0.0]]
+    targets = preferences.target_distributions()[0][0].numpy()
+    expected = 0.0
+    for j, (best, worst), coverage in ((0, (3, 0), 1.0), (1, (0, 2), 0.5)):
+        t = targets[[best, worst], j] / targets[[best, worst], j].sum()
+        residual = np.array([best, worst]) + 10.0 * j
+        logits = float(beta[j]) * residual
+        entropy = -(t * (logits - np.log(np.exp(logits).sum()))).sum()
+        expected += 0.5 * (entropy / coverage - 0.3 * float(beta[j]) * residual.mean())
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+
+
+def test_split_lists_accumulate_and_repeat(model_folder: Path, tmp_path: Path) -> None:
+    lists, config = toy_preferences(n=4), replace(CONFIG, method=MethodConfig(draw="split"))
+    whole, again, parts = (
+        train(lists, str(model_folder), replace(config, micro=micro), tmp_path / name, device="cpu")
+        for name, micro in (("whole", 0), ("again", 0), ("parts", 1))
+    )
+    assert same_weights(whole, again)
+    for a, b in zip(whole.folder.models(), parts.folder.models(), strict=True):
+        for name in a:
+            torch.testing.assert_close(a[name], b[name], atol=2e-3, rtol=1e-2)
 
 
 def test_figures_by_hand(run: TextRun) -> None:
