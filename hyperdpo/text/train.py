@@ -35,9 +35,9 @@ from hyperdpo.weights import check_beta, draw_weights
 METHODS = ("hyperdpo", "dpo-ls", "dpo-soup", "mo-dpo")
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}
 DEFAULT_FIT = FitConfig(epochs=3, patience=3, batch_size=8, learning_rate=2e-3, weight_decay=0.0, average=0.9)
-# LoRA gated by w interpolates by itself: draws are worth most at the corners, where an objective has its rows alone;
-# a draw only near one trains the other rows a little for the wrong objective.
-DEFAULT_METHOD = MethodConfig(alpha=0.01, draw="balanced")
+# LoRA gated by w interpolates by itself: it is trained best at the corners, where an objective has its rows alone; near
+# one the other rows are trained a little for the wrong objective. Who draws is served best by draws close to them.
+DEFAULT_METHOD = MethodConfig(alpha=0.01, draw="split")
 MIN_LISTS = 3
 
 
