@@ -123,7 +123,10 @@ class MethodConfig:
         if self.penalty and self.method in ("mo-dpo", *TREES):
             problems.append(f"{self.method} has no alignment penalty; got lambda {self.penalty!r}: leave it out.")
         if self.penalty and self.draw == "split":
-            problems.append(f"Lists split over the corners have no alignment penalty; got lambda {self.penalty!r}.")
+            problems.append(
+                f"Lists split over the corners have no alignment penalty; got lambda {self.penalty!r}: leave it out, "
+                "or take another draw, such as list."
+            )
         if problems:
             raise ConfigError(problems)
 

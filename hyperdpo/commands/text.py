@@ -53,10 +53,14 @@ class TextMethodFlags:
     """The method and how it draws weights."""
 
     method: Annotated[TextMethod | None, flag("The method.", "hyperdpo|dpo-ls|dpo-soup|mo-dpo", "hyperdpo")] = None
-    alpha: Annotated[float | None, flag("Concentration of the Dirichlet.", "FLOAT", "0.01")] = None
+    alpha: Annotated[float | None, flag("Concentration of the Dirichlet of draws.", "FLOAT", "0.01")] = None
     draw: Annotated[
         Literal["list", "step", "balanced", "split"] | None,
-        flag("A draw of w per this; split: corners share a list's responses.", "list|step|balanced|split", "split"),
+        flag(
+            "A draw of w per this, or a list's responses split over the corners.",
+            "list|step|balanced|split",
+            "split; with the prompt alone list, alpha 0.5",
+        ),
     ] = None
     penalty: Annotated[float | None, flag("Lambda of the alignment penalty.", "FLOAT", "0.0")] = None
     points: Annotated[int | None, flag("Weights on the grid.", "INT", "11")] = None
@@ -159,12 +163,14 @@ class TrainText:
 
     def config(self) -> TextConfig:
         """What the flags ask for. Raises ConfigError with all that is out of range at once."""
-        from hyperdpo.text.train import PRESETS, TextConfig
+        from hyperdpo.text.train import PRESETS, PROMPT_ALONE_METHOD, TextConfig
 
         start = PRESETS[self.preset] if self.preset else TextConfig()
         asked = Asked()
 
         prompt = given(self.prompt)
+        if prompt.get("conditioning") == "prompt":
+            start = replace(start, method=PROMPT_ALONE_METHOD)
         if "lora_targets" in prompt:
             prompt["lora_targets"] = tuple(prompt["lora_targets"].split(","))
         own = given(self, "anchor", "precision", "micro", "checkpointing", "shard", "seed", "split_seed")
@@ -176,6 +182,11 @@ class TrainText:
             "fit": asked.changed(start.fit, given(self.fit)),
             "tokens": asked.changed(start.tokens, given(self, "max_prompt", "max_response", "end")),
         }
+        if self.method.alpha is not None and parts["method"].draw == "split":
+            asked.problems.append(
+                f"--alpha is of draws of w, and lists that are split draw none; got {self.method.alpha:g}: leave it "
+                "out, or take --draw balanced."
+            )
         asked.raise_any()
         return replace(start, **parts, **own)
 

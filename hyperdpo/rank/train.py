@@ -114,9 +114,7 @@ class RankConfig:
         if method not in TREES and self.trees != TreesConfig():
             problems.append(f"{method} grows no trees; options of trees are for {' and '.join(TREES)}: leave them out.")
         if self.method.draw == "split":
-            problems.append(
-                "draw split is for texts, whose every response costs a pass; take list, step or balanced."
-            )
+            problems.append("draw split is for texts, whose every response costs a pass; take list, step or balanced.")
         if problems:
             raise ConfigError(problems)
 

@@ -99,13 +99,14 @@ class TextConfig:
 
 # The paper's budgets: its LoRA and beta are the defaults, its w moves the prompt alone.
 PROMPT_ALONE = PromptConfig(conditioning="prompt", rate=25.0, map_rate=25.0)
+PROMPT_ALONE_METHOD = MethodConfig()  # its mask has to see w between the corners
 GPT2 = TextConfig(
-    method=MethodConfig(),
+    method=PROMPT_ALONE_METHOD,
     prompt=PROMPT_ALONE,
     fit=replace(DEFAULT_FIT, epochs=2, patience=2, batch_size=8, learning_rate=5e-4),
 )
 SEVEN_B = TextConfig(
-    method=MethodConfig(),
+    method=PROMPT_ALONE_METHOD,
     prompt=PROMPT_ALONE,
     fit=replace(DEFAULT_FIT, epochs=1, patience=1, batch_size=32, learning_rate=2e-4),
     precision="bf16",

@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from hyperdpo import cli
 from hyperdpo.cli import main
+from hyperdpo.commands.text import TrainText
+from hyperdpo.errors import ConfigError
+from hyperdpo.methods import MethodConfig
+from hyperdpo.text.train import TextConfig
 
 FAST = ["--epochs", "1", "--batch-size", "4", "--max-response", "24", "--max-prompt", "32", "--device", "cpu"]
 
@@ -106,3 +111,24 @@ def test_wrong_kinds_are_named(trained: Path, capsys: pytest.CaptureFixture[str]
     )
     assert "--beta is a number" in err
     assert "tokens = 0 is out of range" in err
+
+
+def test_how_w_is_drawn_follows_what_depends_on_it() -> None:
+    def method(*argv: str) -> MethodConfig:
+        command = cli.app.cli(
+            prog="x",
+            args=["train", "text", "--model", "m", "--data", "d", "--out", "o", *argv],
+            config=(cli.FlagCreatePairsOff,),
+        )
+        assert isinstance(command, TrainText)
+        return command.config().method
+
+    assert method() == TextConfig().method
+    assert method().draw == "split"
+    assert method("--conditioning", "prompt") == MethodConfig()
+    assert method("--conditioning", "prompt", "--draw", "split").draw == "split"
+    assert method("--draw", "balanced", "--alpha", "0.2") == MethodConfig(draw="balanced", alpha=0.2)
+    with pytest.raises(ConfigError, match=r"--alpha is of draws of w, .* got 0\.2: leave it out, or take --draw balan"):
+        method("--alpha", "0.2")
+    with pytest.raises(ConfigError, match=r"no alignment penalty; got lambda 0\.1: leave it out, or take another draw"):
+        method("--penalty", "0.1")
