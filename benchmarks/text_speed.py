@@ -20,6 +20,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,13 @@ from common import machine
 from text_models import gpt2, random_lists, words
 from torch import nn
 
-from hyperdpo.methods import Member, MethodConfig, step_loss
+from hyperdpo.methods import Member, step_loss
 from hyperdpo.tables import table
 from hyperdpo.text.generate import Row, Sampling, generate, prompt_ids, strip
 from hyperdpo.text.model import TextModel
 from hyperdpo.text.run import TextRun
 from hyperdpo.text.tokens import TextBatches
-from hyperdpo.text.train import DEFAULT_FIT, base_log_probabilities
+from hyperdpo.text.train import DEFAULT_FIT, DEFAULT_METHOD, base_log_probabilities
 from hyperdpo.training import FitConfig, fit, make_accelerator
 
 SHIPPED = Path(__file__).resolve().parents[1] / "checkpoints" / "stories"
@@ -66,7 +67,7 @@ class OurTraining:
         kept, header = base_log_probabilities(self.model, {"train": self.batches})
         self.base_seconds = header["seconds"]
         self.batches.base = self.batches.lists.per_list(kept["train"])
-        config = MethodConfig(method="hyperdpo" if conditioned else "dpo-ls", points=m)
+        config = replace(DEFAULT_METHOD, method="hyperdpo" if conditioned else "dpo-ls", points=m)
         member = Member(None if conditioned else torch.ones(1), "")
         beta = torch.full((m,), 0.1)
         self.loss = step_loss(config, member, beta=beta, coverage=self.batches.coverage, separable=False)
