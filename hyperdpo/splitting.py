@@ -37,17 +37,18 @@ class Parts:
 
 
 def split_lists(targets: Tensor, judged: Tensor, total: int, share: slice, rng: np.random.Generator) -> Parts:
-    """Split each list among the objectives it is informative for, as many as leaves each two responses or more.
+    """Split each list among the objectives it is informative for, or give all of it to one of them.
 
     Args:
         targets: t(z), (b, n, m); a column of 0 where the list is uninformative for an objective.
         judged: (b, n, m) bool, True where an objective has scored a response.
         total: lists in the step over all processes.
         share: which of those these b are.
-        rng: of the step: decides which objectives have their turn where not all have.
+        rng: of the step: decides whose turn it is.
 
-    Of n responses q = min(informative objectives, n // 2) objectives get n // q each, the highest and the lowest by
-    their labels. Where no list is informative there is one part, masked out, for a live gradient of 0.
+    Of n responses each of q objectives gets n // q, the highest and the lowest by its labels. Fewer than two for each
+    are no list: the objectives then take turns with all n, alike over m lists in a row. Where no list is informative
+    there is one part, masked out, for a live gradient of 0.
     """
     b, _, m = targets.shape
     turns = balanced_weights(1.0, total, m, rng)[share].numpy()
@@ -56,9 +57,9 @@ def split_lists(targets: Tensor, judged: Tensor, total: int, share: slice, rng: 
     for i in range(b):
         informative = np.flatnonzero(labels[i].sum(0) > 0)
         size = int(scored[i].any(1).sum())
-        given = min(len(informative), max(1, size // 2))
-        if not given:
+        if not len(informative):
             continue
+        given = len(informative) if size >= 2 * len(informative) else 1
         weight = len(informative) / (given * m)
         for j in informative[np.argsort(-turns[i, informative], kind="stable")][:given]:
             ranked = np.flatnonzero(scored[i, :, j])

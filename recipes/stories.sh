@@ -16,7 +16,8 @@ mkdir -p "$work"
     --out "$work/lists.jsonl.xz"
 common=(--model "$work/base" --data "$work/lists.jsonl.xz" --resume --max-prompt 40 --max-response 64 --end False
     --objective upbeat:softmax:0.5 --objective concise:softmax:0.5 --objective talkative:softmax:0.5
-    --precision bf16 --epochs 2 --patience 2 --batch-size 2 --learning-rate 0.0015 --beta 0.08 --anchor 0.07)
+    --precision bf16 --epochs 2 --patience 2 --batch-size 2 --learning-rate 0.0015 --beta 0.08 --anchor 0.07
+    --draw balanced --alpha 0.01)
 hyperdpo train text "${common[@]}" --out "$work/run"
 hyperdpo train text "${common[@]}" --method dpo-soup --out "$work/soup" # what the dashboard draws beside it
 rm -rf "$out"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -64,12 +63,13 @@ def test_nothing_to_learn_leaves_one_empty_part() -> None:
     assert (parts.mask.any(), parts.weights.tolist(), parts.items.shape) == (torch.tensor(False), [0.0], (1, 1))
 
 
-def test_with_more_objectives_than_halves_they_take_turns_alike() -> None:
-    targets = torch.softmax(torch.randn(300, 4, 3, generator=torch.Generator().manual_seed(0)), 1)
+def test_where_a_list_is_too_short_for_all_they_take_turns_with_all_of_it() -> None:
+    targets = torch.softmax(torch.randn(300, 5, 3, generator=torch.Generator().manual_seed(0)), 1)
     parts = split(targets)
-    assert len(parts.lists) == 600
-    assert torch.bincount(parts.objectives).tolist() == [200] * 3
-    assert parts.weights.tolist() == pytest.approx([0.5] * 600)
+    assert parts.mask.all()
+    assert parts.items.shape == (300, 5)
+    assert torch.bincount(parts.objectives).tolist() == [100] * 3
+    assert parts.weights.tolist() == [1.0] * 300
 
 
 @settings(max_examples=60, deadline=None)
