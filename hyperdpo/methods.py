@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from hyperdpo.errors import ConfigError, nearest
-from hyperdpo.losses import PenaltySign, drift, icos_loss, mo_dpo_loss, objective_losses
+from hyperdpo.losses import PenaltySign, drift, icos_loss, mo_dpo_loss, objective_losses, scalarised_loss
 from hyperdpo.splitting import Parts, split_lists
 from hyperdpo.training import StepLoss
 from hyperdpo.weights import DEFAULT_POINTS, balanced_weights, draw_beta, draw_weights, grid
@@ -233,9 +233,9 @@ def step_loss(
     def split(model: nn.Module, batch: ListwiseBatch, rng: np.random.Generator) -> Tensor:
         parts = split_lists(batch.targets, batch.judged, batch.total, batch.share, rng)
         piece = cast(SplittableBatch, batch).sublists(parts)
-        corners = torch.eye(m, device=beta.device)[parts.objectives]
-        losses = per_list(model(*piece.inputs, corners), piece)
-        return (parts.weights * (corners * losses).sum(-1)).sum() / batch.total
+        w = torch.eye(m, device=beta.device)[parts.objectives]
+        losses = per_list(model(*piece.inputs, w), piece)
+        return (parts.weights * scalarised_loss(losses, w)).sum() / batch.total
 
     def margin(model: nn.Module, batch: ListwiseBatch, rng: np.random.Generator) -> Tensor:
         assert member.weights is not None
