@@ -420,7 +420,7 @@ class Lists:
         """
         weights, _ = self.live.nearest(choice.weights)
         self._measure(weights, user)
-        found = self._found(weights)
+        found = list(self._kept(weights))
         if not found:
             return None
         lists = np.concatenate(self._chunks[: len(found)])
@@ -432,9 +432,10 @@ class Lists:
         losses = self.labels.losses(np.concatenate(pieces)[None], choice.scale, lists)[0]
         return text_reading(choice, weights, losses, self.base[lists], len(self.labels), self.labels.chance)
 
-    def _found(self, weights: Weights) -> list[np.ndarray]:
+    def _kept(self, weights: Weights) -> list[np.ndarray]:
+        """The residuals of each chunk measured so far; a thread adds to it."""
         kept: list[np.ndarray] = self.live.residuals.get((self._own, weights), list)
-        return list(kept)
+        return kept
 
     def _measure(self, weights: Weights, user: Hashable) -> None:
         """Have a thread measure the chunks that are missing, if any, unless one does so or failed to."""
@@ -442,7 +443,7 @@ class Lists:
             if self._wanted.get(user) != weights:
                 self._wanted[user] = weights
                 self._failed.discard(weights)  # whoever comes back to a choice has it tried again
-            if weights in self._busy or weights in self._failed or len(self._found(weights)) == len(self._chunks):
+            if weights in self._busy or weights in self._failed or len(self._kept(weights)) == len(self._chunks):
                 return
             self._busy.add(weights)
 
@@ -451,9 +452,8 @@ class Lists:
                 time.sleep(SETTLE_SECONDS)
                 while self._goes_on(weights):
                     if self.live.quiet(0.5):
-                        residuals = self._chunk(len(self._found(weights)), weights)
-                        kept: list[np.ndarray] = self.live.residuals.get((self._own, weights), list)
-                        kept.append(residuals)
+                        kept = self._kept(weights)
+                        kept.append(self._chunk(len(kept), weights))
             except Exception:
                 logging.getLogger(__name__).exception("cross-entropy could not be measured")
                 with self._guard:
@@ -465,7 +465,7 @@ class Lists:
     def _goes_on(self, weights: Weights) -> bool:
         """Whether something is left to measure that a user waits for; if not, its thread no longer counts as busy."""
         with self._guard:
-            if weights in self._wanted.values() and len(self._found(weights)) < len(self._chunks):
+            if weights in self._wanted.values() and len(self._kept(weights)) < len(self._chunks):
                 return True
             self._busy.discard(weights)
             return False

@@ -40,7 +40,7 @@ class Reproduce:
         UseAppendAction[tuple[str, ...]],
         arg(metavar="NAME=PATH", help="Data that is not made here, such as mslr=MSLR-WEB10K; once for each."),
     ] = ()
-    seeds: Annotated[int | None, flag("As many seeds.", "N", "the recipe's")] = None
+    seeds: Annotated[int | None, flag("As many seeds, of every method alike.", "N", "the recipe's")] = None
     epochs: Annotated[int | None, flag("At most this many passes, for every model and base.", "N", "as tuned")] = None
     queries: Annotated[int | None, flag("Lists of the demo data.", "N", "the recipe's")] = None
     jobs: Annotated[int, arg(metavar="J", help="Processes, each with one thread.")] = 1

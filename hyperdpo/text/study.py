@@ -149,7 +149,7 @@ def read_text_recipe(
     epochs: int | None = None,
     lists: int | None = None,
 ) -> TextRecipe:
-    """Read a recipe's size; `data` replaces its files (`data`) or its model (`model`).
+    """Read a recipe's size; `data` replaces its files (`data`) or its model (`model`), `seeds` those of every variant.
 
     Raises ConfigError with every unknown or wrong key at once.
     """
@@ -190,7 +190,7 @@ def read_text_recipe(
     for variant in raw.get("variant", []):
         options = {k: v for k, v in variant.items() if k not in _OWN}
         method = replace(DEFAULT_METHOD, **options, points=points)
-        own_seeds = min(count, int(variant.get("seeds", count)))
+        own_seeds = seeds or min(count, int(variant.get("seeds", count)))
         own = variant.get(size, {})
         prompt, changed = {**variant.get("prompt", {}), **own.get("prompt", {})}, dict(own.get("fit", {}))
         if epochs:

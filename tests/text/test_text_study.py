@@ -106,6 +106,11 @@ def test_all_unknown_keys_are_listed_at_once(recipe: Path) -> None:
     assert "did you mean 'seeds'" in str(caught.value)
 
 
+def test_seeds_that_are_asked_for_are_those_of_every_variant(recipe: Path) -> None:
+    assert [v.seeds for v in read_text_recipe(recipe, "quick").variants] == [2, 1]
+    assert [v.seeds for v in read_text_recipe(recipe, "quick", seeds=3).variants] == [3, 3]
+
+
 def test_shipped_recipes_can_be_read() -> None:
     folder = Path(__file__).resolve().parents[2] / "recipes"
     found = [file for file in folder.glob("*.toml") if is_recipe(file, kind="text")]
