@@ -42,7 +42,7 @@ def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
 
 
 def measured(lists: Lists, choice: Choice) -> int:
-    return len(lists._found(choice.weights))
+    return len(lists._kept(choice.weights))
 
 
 def slowly(lists: Lists, monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
