@@ -22,7 +22,7 @@ from hyperdpo.weights import DEFAULT_POINTS, balanced_weights, draw_beta, draw_w
 
 MethodName = Literal["hyperdpo", "dpo-ls", "dpo-soup", "mo-dpo", "hypernetwork", "lambdamart", "label-aggregation"]
 METHODS: tuple[str, ...] = get_args(MethodName)
-Draw = Literal["list", "step", "balanced", "split"]
+Draw = Literal["list", "step", "balanced", "split", "corners"]
 METHOD_NAMES = {  # what people read
     "hyperdpo": "HyperDPO",
     "dpo-ls": "DPO-LS",
@@ -37,6 +37,7 @@ CONDITIONED = ("hyperdpo", "hypernetwork")  # one network that takes w
 EVERY_WEIGHT = (*CONDITIONED, "dpo-soup")  # answers any w, and not only those it was trained for
 GENERATOR_WIDTH = 64
 SEVERAL = ("dpo-soup", "mo-dpo", "hypernetwork", "label-aggregation")  # of no use with one objective
+AT_CORNERS = ("split", "corners")  # which draw no w
 MOST_BETA_RANGE = 100.0
 VALIDATION_SEED = 7  # of the temperatures a temperature-conditioned network is validated at
 
@@ -82,7 +83,8 @@ class MethodConfig:
             one per objective, averaged with w (`dpo-soup`).
         alpha: concentration of the symmetric Dirichlet that w is drawn from; below 1 draws favour the corners.
         draw: a draw of w per `list`, per `step` as in the paper, or per list and `balanced` over objectives. `split`
-            draws none: the responses to a prompt are shared out among the corners (see `splitting`); for text alone.
+            and `corners` draw none: the responses to a prompt are shared out among the corners of w, or all of them
+            are seen at each, for m times the seconds (see `splitting`); for text alone.
         penalty: lambda of eq. (13)-(14).
         penalty_sign: `toward` or `away`, see `losses.alignment_penalty`.
         points: size of the grid that is validated on and, for one model per weight, trained at.
@@ -122,9 +124,9 @@ class MethodConfig:
             problems.append(f"{self.method} has no generator; generator_width is for hypernetwork: leave it out.")
         if self.penalty and self.method in ("mo-dpo", *TREES):
             problems.append(f"{self.method} has no alignment penalty; got lambda {self.penalty!r}: leave it out.")
-        if self.penalty and self.draw == "split":
+        if self.penalty and self.draw in AT_CORNERS:
             problems.append(
-                f"Lists split over the corners have no alignment penalty; got lambda {self.penalty!r}: leave it out, "
+                f"Lists trained at the corners have no alignment penalty; got lambda {self.penalty!r}: leave it out, "
                 "or take another draw, such as list."
             )
         if problems:
@@ -230,8 +232,9 @@ def step_loss(
         value = icos_loss(losses, w * informative, penalty=config.penalty, sign=config.penalty_sign)
         return value.sum() / batch.total
 
-    def split(model: nn.Module, batch: ListwiseBatch, rng: np.random.Generator) -> Tensor:
-        parts = split_lists(batch.targets, batch.judged, batch.total, batch.share, rng)
+    def at_corners(model: nn.Module, batch: ListwiseBatch, rng: np.random.Generator) -> Tensor:
+        whole = config.draw == "corners"
+        parts = split_lists(batch.targets, batch.judged, batch.total, batch.share, rng, whole=whole)
         piece = cast(SplittableBatch, batch).sublists(parts)
         w = torch.eye(m, device=beta.device)[parts.objectives]
         losses = per_list(model(*piece.inputs, w), piece)
@@ -246,7 +249,9 @@ def step_loss(
         return margin if config.method == "mo-dpo" and not member.part else fixed
     if separable:
         return corners
-    return {"step": drawn_per_step, "split": split}.get(config.draw, drawn_per_list)
+    if config.draw in AT_CORNERS:
+        return at_corners
+    return drawn_per_step if config.draw == "step" else drawn_per_list
 
 
 def margin_losses(model: nn.Module, batch: ListwiseBatch, weights: Tensor, beta: Tensor, anchor: float = 0.0) -> Tensor:

@@ -1,8 +1,9 @@
-"""A list's responses shared out among the objectives, so that one visit to a list teaches every corner of w.
+"""A list at every corner of w in one visit, whole or with its responses shared out among the objectives (ours).
 
 A draw of w spends a list of n responses on one mixture of labels. Near a corner, where LoRA gated by w is trained best
-(each objective's rows alone), that is one objective: the others wait for another visit. Here each objective is given
-the responses that its labels tell apart most, at its own corner; a visit still costs n rows at most (ours).
+(each objective's rows alone), that is one objective: the others wait for another visit. Here each objective has its
+turn at its own corner: on all n responses, for m times the rows, or on those that its labels tell apart most, and a
+visit still costs n rows at most. The extremes of few lists teach as much as whole lists do, those of many teach less.
 """
 
 from __future__ import annotations
@@ -36,8 +37,10 @@ class Parts:
     weights: Tensor
 
 
-def split_lists(targets: Tensor, judged: Tensor, total: int, share: slice, rng: np.random.Generator) -> Parts:
-    """Split each list among the objectives it is informative for, or give all of it to one of them.
+def split_lists(
+    targets: Tensor, judged: Tensor, total: int, share: slice, rng: np.random.Generator, *, whole: bool = False
+) -> Parts:
+    """Split each list among the objectives it is informative for, or give all of it to one of them or to each.
 
     Args:
         targets: t(z), (b, n, m); a column of 0 where the list is uninformative for an objective.
@@ -45,10 +48,11 @@ def split_lists(targets: Tensor, judged: Tensor, total: int, share: slice, rng: 
         total: lists in the step over all processes.
         share: which of those these b are.
         rng: of the step: decides whose turn it is.
+        whole: give each of those objectives all of the list, n rows for each.
 
-    Of n responses each of q objectives gets n // q, the highest and the lowest by its labels. Fewer than two for each
-    are no list: the objectives then take turns with all n, alike over m lists in a row. Where no list is informative
-    there is one part, masked out, for a live gradient of 0.
+    Else, of n responses each of q objectives gets n // q, the highest and the lowest by its labels. Fewer than two for
+    each are no list: the objectives then take turns with all n, alike over m lists in a row. Where no list is
+    informative there is one part, masked out, for a live gradient of 0.
     """
     b, _, m = targets.shape
     turns = balanced_weights(1.0, total, m, rng)[share].numpy()
@@ -59,12 +63,12 @@ def split_lists(targets: Tensor, judged: Tensor, total: int, share: slice, rng: 
         size = int(scored[i].any(1).sum())
         if not len(informative):
             continue
-        given = len(informative) if size >= 2 * len(informative) else 1
+        given = len(informative) if whole or size >= 2 * len(informative) else 1
         weight = len(informative) / (given * m)
         for j in informative[np.argsort(-turns[i, informative], kind="stable")][:given]:
             ranked = np.flatnonzero(scored[i, :, j])
             ranked = ranked[np.argsort(-labels[i, ranked, j], kind="stable")]
-            parts.append((i, int(j), _ends(ranked, size // given), weight))
+            parts.append((i, int(j), _ends(ranked, size if whole else size // given), weight))
     if not parts:
         parts = [(0, 0, np.empty(0, dtype=np.int64), 0.0)]
     width = max(1, *(len(chosen) for _, _, chosen, _ in parts))

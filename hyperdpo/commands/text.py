@@ -55,10 +55,10 @@ class TextMethodFlags:
     method: Annotated[TextMethod | None, flag("The method.", "hyperdpo|dpo-ls|dpo-soup|mo-dpo", "hyperdpo")] = None
     alpha: Annotated[float | None, flag("Concentration of the Dirichlet of draws.", "FLOAT", "0.01")] = None
     draw: Annotated[
-        Literal["list", "step", "balanced", "split"] | None,
+        Literal["list", "step", "balanced", "split", "corners"] | None,
         flag(
-            "A draw of w per this, or a list's responses split over the corners.",
-            "list|step|balanced|split",
+            "A draw of w per this, or a list's responses split over the corners, or all of them at all corners.",
+            "list|step|balanced|split|corners",
             "split; with the prompt alone list, alpha 0.5",
         ),
     ] = None

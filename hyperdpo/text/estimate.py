@@ -13,7 +13,7 @@ import statistics
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -247,6 +247,8 @@ def estimate_shape(
     Raises ConfigError for an architecture without a causal language model.
     """
     processes = processes if config.shard else 1
+    visits = m if config.method.method == "hyperdpo" and config.method.draw == "corners" else 1
+    work = replace(work, rows=visits * work.rows, mean_rows=visits * work.mean_rows)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     program = CUDA_CONTEXT if device == "cuda" else resident()
     build = _Builder(shape, config, m, half=config.precision == "bf16" and device == "cuda")
@@ -257,7 +259,7 @@ def estimate_shape(
     largest, mean = build.traces((work.rows, work.length, work.scored), _rounded(work))
     throughput, source = assumed or _throughput(build, work, device) or ASSUMED
     per_list = mean.operations * work.passes / work.lists
-    forward = mean.forward * work.passes / work.lists
+    forward = mean.forward / visits * work.passes / work.lists  # at one w
     copies = COPIES + bool(config.fit.average)
     free = None if assumed else _free(device)
     if free is not None and device == "cpu":

@@ -14,9 +14,9 @@ from hyperdpo.training import rng_for
 WHOLE = slice(None)
 
 
-def split(targets: Tensor, judged: Tensor | None = None, *, step: int = 0) -> Parts:
+def split(targets: Tensor, judged: Tensor | None = None, *, step: int = 0, whole: bool = False) -> Parts:
     judged = torch.ones_like(targets, dtype=torch.bool) if judged is None else judged
-    return split_lists(targets, judged, len(targets), WHOLE, rng_for(0, step))
+    return split_lists(targets, judged, len(targets), WHOLE, rng_for(0, step), whole=whole)
 
 
 def described(parts: Parts) -> set[tuple[int, int, tuple[int, ...], float]]:
@@ -70,6 +70,14 @@ def test_where_a_list_is_too_short_for_all_they_take_turns_with_all_of_it() -> N
     assert parts.items.shape == (300, 5)
     assert torch.bincount(parts.objectives).tolist() == [100] * 3
     assert parts.weights.tolist() == [1.0] * 300
+
+
+def test_every_objective_may_be_given_all_it_has_scored() -> None:
+    targets = torch.tensor([[[0.1, 0.4, 0.0], [0.2, 0.6, 0.0], [0.7, 0.0, 0.0]], [[0.0] * 3] * 3])
+    judged = torch.ones_like(targets, dtype=torch.bool)
+    judged[0, 2, 1] = False
+    third = round(1 / 3, 6)
+    assert described(split(targets, judged, whole=True)) == {(0, 0, (2, 1, 0), third), (0, 1, (1, 0), third)}
 
 
 @settings(max_examples=60, deadline=None)

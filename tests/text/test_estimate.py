@@ -102,6 +102,20 @@ def test_seconds_are_operations_of_all_passes_over_the_speed() -> None:
     assert "said" in found.text()
 
 
+def test_whole_lists_at_every_corner_are_as_many_rows_in_training_alone() -> None:
+    one, each = (
+        estimate_shape(
+            deep(2), WORK, replace(CONFIG, method=MethodConfig(draw=draw)).resolve(3), 3, device="cpu", assumed=SPEED
+        )
+        for draw in ("balanced", "corners")
+    )
+    assert each.work.rows == 3 * one.work.rows
+    assert each.activations > 2 * one.activations
+    assert each.base_operations == pytest.approx(one.base_operations, rel=1e-6)
+    validation = one.base_operations / 27.5 * 2.5
+    assert each.epoch_operations - validation == pytest.approx(3 * (one.epoch_operations - validation), rel=1e-6)
+
+
 def test_half_precision_halves_the_base_on_a_gpu() -> None:
     half = replace(CONFIG, precision="bf16").resolve(2)
     gpu, cpu = (estimate_shape(deep(2), WORK, half, 2, device=d, assumed=SPEED) for d in ("cuda", "cpu"))

@@ -18,6 +18,7 @@ from hyperdpo.text.data import Preferences, part_of_run
 from hyperdpo.text.evaluate import TextTable, decoding_front, evaluate_run, measured_front
 from hyperdpo.text.generate import Sampling, answers, prompt_ids
 from hyperdpo.text.labels import Labels
+from hyperdpo.text.model import TextModel, load_frozen
 from hyperdpo.text.run import TextRun
 from hyperdpo.text.tokens import TextBatches, Tokens, tokenise
 from hyperdpo.text.train import METHODS, TextConfig, train
@@ -207,6 +208,23 @@ def test_a_split_list_is_answered_at_every_corner_by_its_ends_alone() -> None:
         entropy = -(t * (logits - np.log(np.exp(logits).sum()))).sum()
         expected += 0.5 * (entropy / coverage - 0.3 * float(beta[j]) * residual.mean())
     assert float(loss) == pytest.approx(expected, rel=1e-5)
+
+
+@torch.no_grad()
+def test_corners_train_the_mean_of_what_each_objective_alone_would(model_folder: Path) -> None:
+    lists = tokenise(toy_preferences(n=3), tiny_tokenizer(), TOKENS)
+    batches = TextBatches(lists, batch_size=4)
+    model = TextModel(load_frozen(str(model_folder), half=False)[0], 2, conditioned=True)
+    beta = torch.tensor([0.5, 2.0])
+
+    def loss(method: MethodConfig, member: Member) -> float:
+        step = step_loss(method, member, beta=beta, coverage=batches.coverage, separable=False, anchor=0.3)
+        batch = batches.batch(np.arange(4), total=4)
+        return float(step(model, batch, np.random.default_rng(0)))
+
+    alone = [loss(MethodConfig(method="dpo-soup"), Member(w, "")) for w in torch.eye(2)]
+    assert alone[0] != pytest.approx(alone[1], rel=1e-3)
+    assert loss(MethodConfig(draw="corners"), Member(None, "")) == pytest.approx(sum(alone) / 2, rel=1e-5)
 
 
 def test_split_lists_accumulate_and_repeat(model_folder: Path, tmp_path: Path) -> None:
