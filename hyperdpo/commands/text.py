@@ -110,6 +110,7 @@ class TrainText:
     micro: Annotated[int | None, flag("Lists a forward pass; gradients add up.", "INT", "the batch")] = None
     checkpointing: Annotated[bool | None, flag("Recompute activations to save memory.", "True|False", "False")] = None
     shard: Annotated[bool | None, flag("Cut the frozen base over the processes.", "True|False", "False")] = None
+    replicas: Annotated[int | None, flag("Trainings of HyperDPO that are averaged.", "INT", "1")] = None
     seed: Annotated[int | None, flag("Of everything random but the split.", "INT", "0")] = None
     split_seed: Annotated[int | None, flag("Of the split by prompt.", "INT", "0")] = None
     limit: Annotated[int | None, flag("Use only so many lists, the first.", "INT")] = None
@@ -163,6 +164,7 @@ class TrainText:
 
     def config(self) -> TextConfig:
         """What the flags ask for. Raises ConfigError with all that is out of range at once."""
+        from hyperdpo.methods import AT_CORNERS
         from hyperdpo.text.train import PRESETS, PROMPT_ALONE_METHOD, TextConfig
 
         start = PRESETS[self.preset] if self.preset else TextConfig()
@@ -173,7 +175,7 @@ class TrainText:
             start = replace(start, method=PROMPT_ALONE_METHOD)
         if "lora_targets" in prompt:
             prompt["lora_targets"] = tuple(prompt["lora_targets"].split(","))
-        own = given(self, "anchor", "precision", "micro", "checkpointing", "shard", "seed", "split_seed")
+        own = given(self, "anchor", "precision", "micro", "checkpointing", "shard", "replicas", "seed", "split_seed")
         if self.beta is not None:
             own["beta"] = asked.numbers(self.beta, "--beta")
         parts: dict[str, Any] = {
@@ -182,10 +184,10 @@ class TrainText:
             "fit": asked.changed(start.fit, given(self.fit)),
             "tokens": asked.changed(start.tokens, given(self, "max_prompt", "max_response", "end")),
         }
-        if self.method.alpha is not None and parts["method"].draw == "split":
+        if self.method.alpha is not None and parts["method"].draw in AT_CORNERS:
             asked.problems.append(
-                f"--alpha is of draws of w, and lists that are split draw none; got {self.method.alpha:g}: leave it "
-                "out, or take --draw balanced."
+                f"--alpha is of draws of w, and lists trained at the corners draw none; got {self.method.alpha:g}: "
+                "leave it out, or take --draw balanced."
             )
         asked.raise_any()
         return replace(start, **parts, **own)
@@ -244,7 +246,8 @@ def text_info(folder: RunFolder) -> Answer:
             ("parameters", f"{config['parameters']:,} in {config['models']} model{'s' * (config['models'] > 1)}"),
             (
                 "training",
-                f"{config['seconds']:.1f} s on {config['device']}, base scores {config['base_seconds']:.1f} s",
+                f"{config['seconds']:.1f} s on {config['device']}, base scores {config['base_seconds']:.1f} s"
+                + (f", the mean of {config['replicas']} trainings" if config.get("replicas", 1) > 1 else ""),
             ),
             ("data", f"{data['name']} ({lists} prompts)"),
             ("seed", str(config["seed"])),

@@ -26,11 +26,14 @@ def text_card(name: str, config: dict[str, Any], fronts: Sequence[ParetoFront], 
             for f in fronts
         ],
     )
+    replicas = config.get("replicas", 1)
+    models = f"{config['models']} model{'s' if config['models'] > 1 else ''}"
+    models += f" (the mean of {replicas} trainings)" if replicas > 1 else ""
     return f"""# {name}
 
 {config["method"]["method"]} on {base["name"]} ({base["architecture"]}, {base["parameters"]:,} parameters, frozen), for
-{", ".join(objectives)}: {config["models"]} model{"s" if config["models"] > 1 else ""}, {config["parameters"]:,} trained
-numbers, beta {", ".join(f"{b:g}" for b in config["beta"])}, anchor {config.get("anchor", 0):g}, seed {config["seed"]},
+{", ".join(objectives)}: {models}, {config["parameters"]:,} trained numbers, beta
+{", ".join(f"{b:g}" for b in config["beta"])}, anchor {config.get("anchor", 0):g}, seed {config["seed"]},
 {config["seconds"]:.0f} s on {config["device"]}.
 
 Data: {data["name"]} ({lists} prompts, split by prompt).

@@ -276,7 +276,7 @@ def estimate_shape(
         activations=round(largest.peak),
         program=program,
         free=free,
-        models=len(members(config.method, m)),
+        models=config.replicas * len(members(config.method, m)),
         epochs=config.fit.epochs,
         epoch_operations=per_list * work.lists / processes + forward * work.validation,
         base_operations=forward * (work.lists + work.validation),

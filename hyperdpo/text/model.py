@@ -8,8 +8,9 @@ switched off and no prefix.
 from __future__ import annotations
 
 import hashlib
+import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -148,6 +149,14 @@ class TextModel(nn.Module):
             return factors
         gate = gates(weights.to(factors[0]), self.prompt_config.lora_rank)
         return [gate.unsqueeze(-1) * factor for factor in factors]
+
+    @torch.no_grad()
+    def redraw_lora(self) -> None:
+        """Another random start for the first factor of every adapted layer, as PEFT draws it, from torch's seed."""
+        for factor in lora_factors(self.backbone):
+            drawn = torch.empty(factor.weight.shape)
+            nn.init.kaiming_uniform_(drawn, a=math.sqrt(5))
+            factor.weight.copy_(drawn)
 
     def rate_of(self, name: str) -> float:
         """Factor on the learning rate of a parameter."""
@@ -372,6 +381,25 @@ def blocks(model: nn.Module) -> nn.ModuleList:
 def lora_factors(backbone: nn.Module) -> list[nn.Linear]:
     """The first LoRA factor, A, of every adapted layer, in order."""
     return [x for name, x in backbone.named_modules() if name.endswith("lora_A.default") and isinstance(x, nn.Linear)]
+
+
+def average_replicas(states: Sequence[dict[str, Tensor]], groups: int) -> dict[str, Tensor]:
+    """One model's trained tensors whose change of every weight matrix is the mean over those of `states` (ours).
+
+    The factors stand side by side, so LoRA has as many times the rows, those of each of `groups` objectives together;
+    the prefix and its maps are averaged, which have had the same start. Other means of networks: Izmailov et al. 2018,
+    Wortsman et al. 2022.
+    """
+    found = {}
+    for name, first in states[0].items():
+        each = [state[name] for state in states]
+        if ".lora_A." in name:  # (groups r, inputs)
+            found[name] = torch.cat([x.view(groups, -1, x.shape[1]) for x in each], 1).flatten(0, 1)
+        elif ".lora_B." in name:  # (outputs, groups r)
+            found[name] = torch.cat([x.view(len(x), groups, -1) for x in each], 2).flatten(1, 2) / len(each)
+        else:
+            found[name] = torch.stack(each).mean(0).to(first.dtype)
+    return found
 
 
 def fingerprint(backbone: nn.Module) -> str:

@@ -5,7 +5,8 @@ A recipe with `kind = "text"`:
     title, about          what is shown
     [quick] / [full]      model, data, objectives, lists, more_test (so many lists beyond those, which no training sees,
                           are tested on too), beta, anchor, seeds, points, follow, and tables fit, tokens, prompt
-    [[variant]]           label, method; seeds where it has fewer than the size; any option of the method; what is its
+    [[variant]]           label, method; seeds where it has fewer than the size; any option of the method; replicas;
+                          compared = true where every row is compared with it, as with the first HyperDPO; what is its
                           own: prompt and, by size, quick = { fit, prompt } and full = { .. }
     [published."LABEL"]   the paper's figures
 
@@ -49,7 +50,8 @@ SIZE_KEYS = (
     "model", "data", "objectives", "lists", "more_test", "beta", "seeds", "points", "follow", "fit", "tokens", "prompt",
     *_AS_GIVEN,
 )  # fmt: skip
-_OWN = ("label", "seeds", "decoding", "prompt", "quick", "full")  # of a variant: what is not an option of its method
+# of a variant: what is not an option of its method
+_OWN = ("label", "seeds", "decoding", "replicas", "compared", "prompt", "quick", "full")
 VARIANT_KEYS = (*_OWN, "method", "alpha", "draw", "penalty", "penalty_sign")
 OURS = "hyperdpo"
 
@@ -59,7 +61,7 @@ class Variant:
     """One row: what readers see, the method, and how many of the size's seeds it is trained with.
 
     `decoding`: the models of a soup are mixed at every token instead of averaged. `prompt`, `fit`: what the method has
-    of its own where the recipe's settings do not serve it best.
+    of its own where the recipe's settings do not serve it best. `compared`: every row is compared with this one too.
     """
 
     label: str
@@ -68,11 +70,13 @@ class Variant:
     decoding: bool = False
     prompt: Mapping[str, Any] = field(default_factory=dict)
     fit: Mapping[str, Any] = field(default_factory=dict)
+    replicas: int = 1
+    compared: bool = False
 
     def config(self, common: TextConfig, seed: int) -> TextConfig:
         """The recipe's settings with the method's own."""
         prompt, fit = replace(common.prompt, **self.prompt), replace(common.fit, **self.fit)
-        return replace(common, method=self.method, prompt=prompt, fit=fit, seed=seed)
+        return replace(common, method=self.method, prompt=prompt, fit=fit, replicas=self.replicas, seed=seed)
 
 
 @dataclass(frozen=True)
@@ -195,8 +199,17 @@ def read_text_recipe(
         prompt, changed = {**variant.get("prompt", {}), **own.get("prompt", {})}, dict(own.get("fit", {}))
         if epochs:
             changed.pop("epochs", None)
-        made = Variant(variant["label"], method, own_seeds, bool(variant.get("decoding", False)), prompt, changed)
-        made.config(config, 0)  # wrong values are said now
+        made = Variant(
+            variant["label"],
+            method,
+            own_seeds,
+            bool(variant.get("decoding", False)),
+            prompt,
+            changed,
+            int(variant.get("replicas", 1)),
+            bool(variant.get("compared", False)),
+        )
+        made.config(config, 0).resolve(len(given["objectives"]))  # wrong values are said now
         variants.append(made)
     replaced = data or {}
     return TextRecipe(
@@ -402,6 +415,11 @@ def _document(
     samples = Samples.draw(chance.per_query.shape[1], most)
     sampled = [_sampled(row, samples, most) for row in rows]
     ours = next((i for i, row in enumerate(rows) if row.variant.method.method == OURS), 0)
+    others = [i for i, row in enumerate(rows) if row.variant.compared and i != ours]
+
+    def against(first: int, second: int) -> dict[str, Any] | None:
+        return None if first == second else sampled[first].against(sampled[second]).to_dict()
+
     listed = []
     for i, row in enumerate(rows):
         estimate = sampled[i].estimate("hypervolume")
@@ -420,7 +438,8 @@ def _document(
                 "cpu_seconds": float(np.mean([r.config["cpu_seconds"] for r in row.runs])),
                 "models": run.config["models"],
                 "parameters": run.config["parameters"],
-                "ours_minus_this": None if i == ours else sampled[ours].against(sampled[i]).to_dict(),
+                "ours_minus_this": against(ours, i),
+                "others_minus_this": {rows[j].variant.label: against(j, i) for j in others},
                 "follow": row.correlation,
                 "published": dict(recipe.published.get(row.variant.label, {})),
             }
@@ -469,7 +488,7 @@ def _text(recipe: TextRecipe, document: Mapping[str, Any], chance: ParetoFront) 
     shown = []
     for row in document["rows"]:
         low, high = row["hypervolume_interval"]
-        test, paper = row["ours_minus_this"], row["published"]
+        tests, paper = [row["ours_minus_this"], *row["others_minus_this"].values()], row["published"]
         known = [[f[name] for name in document["objectives"]] for f in row["follow"]]
         found = [min(each) for each in known if None not in each]
         worst = [
@@ -482,7 +501,7 @@ def _text(recipe: TextRecipe, document: Mapping[str, Any], chance: ParetoFront) 
                 row["seeds"],
                 f"{row['hypervolume']:.5f} [{low:.5f}, {high:.5f}]",
                 f"{row['above_chance']:+.5f}",
-                f"{test['difference']:+.5f} (p {test['p']:.3f})" if test else None,
+                *(f"{test['difference']:+.5f} (p {test['p']:.3f})" if test else None for test in tests),
                 f"{row['closeness']:.2f}",
                 f"{row['iqr']:.2f}",
                 f"{np.mean(found):.2f}" if found else None,
@@ -494,8 +513,9 @@ def _text(recipe: TextRecipe, document: Mapping[str, Any], chance: ParetoFront) 
                 f"{paper['seconds']:,.0f}" if "seconds" in paper else None,
             ]
         )
-    headers = ["method", "seeds", "hypervolume", "above chance", "ours - this", "closeness", "IQR", "least follow"]
-    headers += ["most perplexity", "least distinct-2"]
+    compared = [f"{label} - this" for label in document["rows"][0]["others_minus_this"]]
+    headers = ["method", "seeds", "hypervolume", "above chance", "ours - this", *compared, "closeness", "IQR"]
+    headers += ["least follow", "most perplexity", "least distinct-2"]
     headers += ["CPU s", "models", "trained numbers", "paper HV", "paper s"]
     notes = (
         "95 % intervals by bootstrap over prompts and seeds, paired between rows; IQR of the log-likelihood's change "

@@ -25,7 +25,14 @@ from hyperdpo.resuming import TRAINING, open_folder, read_part, write_part
 from hyperdpo.runs import versions, write_run
 from hyperdpo.text.data import Preferences
 from hyperdpo.text.evaluate import MAIN, evaluate_run
-from hyperdpo.text.model import PromptConfig, TextModel, check_pair, load_frozen, load_tokenizer
+from hyperdpo.text.model import (
+    PromptConfig,
+    TextModel,
+    average_replicas,
+    check_pair,
+    load_frozen,
+    load_tokenizer,
+)
 from hyperdpo.text.run import TextRun
 from hyperdpo.text.sharding import check_processes, shard
 from hyperdpo.text.tokens import TextBatch, TextBatches, TokenConfig, TokenLists, tokenise
@@ -57,6 +64,9 @@ class TextConfig:
         micro: lists a forward pass takes; 0 is the whole batch. Gradients are accumulated, the step is the same.
         checkpointing: recompute activations in the backward pass: less memory, about a third more time.
         shard: cut the frozen base over the processes (see `sharding`); needs several. What is trained is the same.
+        replicas: trainings of HyperDPO, alike but for their order of the lists and LoRA's random start, whose changes
+            of the weights are averaged (see `model.average_replicas`): a larger front for as many times the seconds,
+            and one model all the same.
         seed: of everything random but the split.
         split_seed: of the split by prompt, apart from `seed` so that seeds are compared on the same prompts.
     """
@@ -71,6 +81,7 @@ class TextConfig:
     micro: int = 0
     checkpointing: bool = False
     shard: bool = False
+    replicas: int = 1
     seed: int = 0
     split_seed: int = 0
 
@@ -85,6 +96,15 @@ class TextConfig:
             problems.append(f"anchor is 0 or more; got {self.anchor!r}.")
         if self.micro < 0:
             problems.append(f"micro is 0 or more lists; got {self.micro}.")
+        if self.replicas < 1:
+            problems.append(f"replicas is 1 or more trainings; got {self.replicas}.")
+        elif self.replicas > 1 and self.method.method != "hyperdpo":
+            problems.append(f"replicas are of hyperdpo; got {self.replicas} of {self.method.method}: leave them out.")
+        elif self.replicas > 1 and self.prompt.conditioning == "prompt":
+            problems.append(
+                f"Replicas are averaged where w gates LoRA; got {self.replicas} with the prompt alone: leave them out, "
+                "or take --conditioning prompt+lora."
+            )
         if self.seed < 0:
             problems.append(f"A seed is a whole number of 0 or more; got {self.seed}.")
         beta = check_beta(list(self.beta), m)
@@ -156,7 +176,7 @@ def train(
         trainer = _Trainer(preferences, model, config, out / TRAINING, accelerator, quiet, tick)
         states, results = trainer.fit_members()
         if main_process:
-            write_run(out, trainer.final_config(results, origin), models=states, scaler={})
+            write_run(out, trainer.final_config(states, results, origin), models=states, scaler={})
         del trainer
         gc.collect()  # its hooks are cycles: without this the base would be there twice while the front is measured
     else:
@@ -196,6 +216,7 @@ def plan(preferences: Preferences, model: str, config: TextConfig) -> dict[str, 
         "precision": config.precision,
         "micro": config.micro,
         "checkpointing": config.checkpointing,
+        "replicas": config.replicas,
         "seed": config.seed,
         "split_seed": config.split_seed,
     }
@@ -272,7 +293,7 @@ class _Trainer:
 
     def fit_members(self) -> tuple[list[dict[str, Tensor]], list[dict[str, Any]]]:
         """The trained tensors of every model of the method, in order, with what each fit reported."""
-        method = self.config.method
+        config, method = self.config, self.config.method
         for objective, share in zip(self.preferences.objectives, self.batches["train"].coverage.tolist(), strict=True):
             if share < 1:
                 count = len(self.lists["train"])
@@ -281,7 +302,7 @@ class _Trainer:
                 )
         states: list[dict[str, Tensor]] = []
         results: list[dict[str, Any]] = []
-        found = members(method, self.m)
+        found = config.replicas * members(method, self.m)
         for index, member in enumerate(found):
             if method.method == "mo-dpo" and not member.part and self.batches["train"].rewards is None:
                 self._set_rewards(states)
@@ -289,6 +310,8 @@ class _Trainer:
             state, result = self._fit_member(index, member)
             states.append(state)
             results.append({**result, "model": member.label, "part": member.part})
+        if config.replicas > 1:
+            states = [average_replicas(states, groups=self.m)]
         return states, results
 
     def _fit_member(self, index: int, member: Member) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -297,6 +320,9 @@ class _Trainer:
         if finished.exists():
             return read_part(finished)
         self.model.load_trained(self.start)
+        if index and config.replicas > 1:
+            seed_torch(config.seed, 23, index)
+            self.model.redraw_lora()
         beta = torch.tensor(config.beta, device=self.accelerator.device)
         state, label = self.state / f"model-{index:02d}.state", f"model {index + 1}"
         train = self.batches["train"]
@@ -356,17 +382,21 @@ class _Trainer:
         for name, batches in self.batches.items():
             batches.rewards = batches.lists.per_list(torch.stack(columns[name], -1))
 
-    def final_config(self, results: list[dict[str, Any]], origin: Sequence[str]) -> dict[str, Any]:
-        """config.json of the finished run."""
+    def final_config(
+        self, states: Sequence[dict[str, Tensor]], results: list[dict[str, Any]], origin: Sequence[str]
+    ) -> dict[str, Any]:
+        """config.json of the finished run; `prompt` is the saved model's."""
         config, device = self.config, self.accelerator.device
         name = (
             torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
         )
         weights = trained_weights(config.method, self.m)
-        size = sum(value.numel() for value in self.start.values())
+        prompt, n = config.prompt, config.replicas
+        trained = sum(value.numel() for state in states for value in state.values())
         return {
             "kind": "text",
             **{k: v for k, v in plan(self.preferences, self.name, config).items() if k not in ("data", "model")},
+            "prompt": replace(prompt, lora_rank=n * prompt.lora_rank, lora_alpha=n * prompt.lora_alpha).to_dict(),
             "main": MAIN,
             "objectives": [o.name for o in self.preferences.objectives],
             "base": {
@@ -386,8 +416,8 @@ class _Trainer:
                 "notes": {split: list(lists.notes) for split, lists in self.lists.items()},
             },
             "weights": None if weights is None else weights.tolist(),
-            "models": len(results),
-            "parameters": size * len(results) + mixing_weights(config.method, self.m),
+            "models": len(states),
+            "parameters": trained + mixing_weights(config.method, self.m),
             "seconds": sum(r["seconds"] for r in results),
             "cpu_seconds": sum(r["cpu_seconds"] for r in results),
             "base_seconds": self.base_seconds,

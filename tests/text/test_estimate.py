@@ -114,6 +114,8 @@ def test_whole_lists_at_every_corner_are_as_many_rows_in_training_alone() -> Non
     assert each.base_operations == pytest.approx(one.base_operations, rel=1e-6)
     validation = one.base_operations / 27.5 * 2.5
     assert each.epoch_operations - validation == pytest.approx(3 * (one.epoch_operations - validation), rel=1e-6)
+    twice = estimate_shape(deep(2), WORK, replace(CONFIG, replicas=2).resolve(3), 3, device="cpu", assumed=SPEED)
+    assert twice.models == 2
 
 
 def test_half_precision_halves_the_base_on_a_gpu() -> None:

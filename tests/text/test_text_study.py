@@ -69,6 +69,27 @@ def test_a_recipe_runs_resumes_and_prints(recipe: Path, tmp_path: Path, capsys: 
     assert "0.19424" in captured.out
 
 
+def test_every_row_is_compared_with_a_mean_of_replicas_too(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mean = '[[variant]]\nlabel = "Mean"\nmethod = "hyperdpo"\nreplicas = 2\ncompared = true\n'
+    recipe.write_text(recipe.read_text().replace("seeds = 2", "seeds = 1").replace("follow = 3", "") + mean)
+    argv = ["reproduce", str(recipe), "--quick", "--work", str(tmp_path / "work"), "--no-images", "--device", "cpu"]
+    assert main([*argv, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["recipes"]["toy"]["rows"]
+    one, soup, two = rows
+    assert two["others_minus_this"] == {"Mean": None}
+    assert one["others_minus_this"]["Mean"]["difference"] == pytest.approx(two["hypervolume"] - one["hypervolume"])
+    assert one["others_minus_this"]["Mean"]["difference"] == pytest.approx(-two["ours_minus_this"]["difference"])
+    assert soup["others_minus_this"]["Mean"]["difference"] == pytest.approx(two["hypervolume"] - soup["hypervolume"])
+    assert two["models"] == 1
+    assert main(argv) == 0
+    assert "Mean - this" in capsys.readouterr().out
+    recipe.write_text(recipe.read_text().replace('method = "dpo-soup"', 'method = "dpo-soup"\nreplicas = 2'))
+    with pytest.raises(ConfigError, match="got 2 of dpo-soup"):
+        read_text_recipe(recipe, "quick")
+
+
 def test_lists_that_no_training_sees_are_tested_on_too(
     recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,7 +18,8 @@ from hyperdpo.text.data import Preferences, part_of_run
 from hyperdpo.text.evaluate import TextTable, decoding_front, evaluate_run, measured_front
 from hyperdpo.text.generate import Sampling, answers, prompt_ids
 from hyperdpo.text.labels import Labels
-from hyperdpo.text.model import TextModel, load_frozen
+from hyperdpo.text.model import PromptConfig, TextModel, average_replicas, load_frozen
+from hyperdpo.text.prompt import gates
 from hyperdpo.text.run import TextRun
 from hyperdpo.text.tokens import TextBatches, Tokens, tokenise
 from hyperdpo.text.train import METHODS, TextConfig, train
@@ -208,6 +209,59 @@ def test_a_split_list_is_answered_at_every_corner_by_its_ends_alone() -> None:
         entropy = -(t * (logits - np.log(np.exp(logits).sum()))).sum()
         expected += 0.5 * (entropy / coverage - 0.3 * float(beta[j]) * residual.mean())
     assert float(loss) == pytest.approx(expected, rel=1e-5)
+
+
+def changes(run: TextRun, weights: Tensor) -> dict[str, Tensor]:
+    """B diag(g) A of every adapted layer at one w, without LoRA's scale, which replicas leave as it is."""
+    state, gate = run.folder.models()[0], gates(weights, run.config["prompt"]["lora_rank"])
+    return {
+        name: state[name.replace("lora_A", "lora_B")] @ (gate.unsqueeze(-1) * a)
+        for name, a in state.items()
+        if "lora_A" in name
+    }
+
+
+def test_replicas_are_one_model_with_the_mean_of_their_changes(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(CONFIG, replicas=2, fit=replace(QUICK, epochs=1))
+    seen = []
+
+    def noted(states: list[dict[str, Tensor]], groups: int) -> dict[str, Tensor]:
+        seen.extend(states)
+        return average_replicas(states, groups)
+
+    monkeypatch.setattr("hyperdpo.text.train.average_replicas", noted)
+    run = trained(model_folder, tmp_path / "both", config)
+    alone = trained(model_folder, tmp_path / "alone", replace(config, replicas=1))
+    assert all(torch.equal(seen[0][name], value) for name, value in alone.folder.models()[0].items())
+    assert run.config["models"] == 1
+    assert [t["model"] for t in run.config["training"]] == ["every w", "every w"]
+    assert run.config["prompt"]["lora_rank"] == 2 * alone.config["prompt"]["lora_rank"]
+    assert run.config["parameters"] == sum(x.numel() for x in run.model.trained().values())
+    weights, rank = torch.tensor([0.3, 0.7]), alone.config["prompt"]["lora_rank"]
+    for name, change in changes(run, weights).items():
+        gate = gates(weights, rank).unsqueeze(-1)
+        each = [s[name.replace("lora_A", "lora_B")] @ (gate * s[name]) for s in seen]
+        assert float((each[0] - each[1]).abs().max()) > 0
+        torch.testing.assert_close(change, (each[0] + each[1]) / 2)
+    prefix = "prompt.prefix"
+    torch.testing.assert_close(run.folder.models()[0][prefix], (seen[0][prefix] + seen[1][prefix]) / 2)
+    again = trained(model_folder, tmp_path / "again", config)
+    assert same_weights(run, again)
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (replace(CONFIG, replicas=0), "replicas is 1 or more trainings; got 0"),
+        (replace(CONFIG, replicas=2, method=MethodConfig(method="dpo-ls")), "got 2 of dpo-ls"),
+        (replace(CONFIG, replicas=2, prompt=PromptConfig(conditioning="prompt")), "got 2 with the prompt alone"),
+    ],
+)
+def test_replicas_that_cannot_be_averaged_are_refused(config: TextConfig, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        config.resolve(2)
 
 
 @torch.no_grad()
