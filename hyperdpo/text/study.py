@@ -271,7 +271,7 @@ class Unit:
 
     @property
     def weight(self) -> float:
-        return float(len(members(self.config.method, self.m)) * self.config.fit.epochs)
+        return float(self.config.replicas * len(members(self.config.method, self.m)) * self.config.fit.epochs)
 
     @property
     def followed(self) -> Path:
