@@ -261,7 +261,6 @@ TWO_PROCESSES = """
         if accelerator.is_main_process:
             save_file(model.state_dict(), out)
     accelerator.wait_for_everyone()  # gloo aborts where one takes the group down while another still talks
-    accelerator.end_training()
 """
 
 
