@@ -25,14 +25,7 @@ from hyperdpo.resuming import TRAINING, open_folder, read_part, write_part
 from hyperdpo.runs import versions, write_run
 from hyperdpo.text.data import Preferences
 from hyperdpo.text.evaluate import MAIN, evaluate_run
-from hyperdpo.text.model import (
-    PromptConfig,
-    TextModel,
-    average_replicas,
-    check_pair,
-    load_frozen,
-    load_tokenizer,
-)
+from hyperdpo.text.model import PromptConfig, TextModel, average_replicas, check_pair, load_frozen, load_tokenizer
 from hyperdpo.text.run import TextRun
 from hyperdpo.text.sharding import check_processes, shard
 from hyperdpo.text.tokens import TextBatch, TextBatches, TokenConfig, TokenLists, tokenise
@@ -300,6 +293,14 @@ class _Trainer:
                 self.log(
                     f"{objective.name}: {round((1 - share) * count)} of {count} training lists carry no information"
                 )
+        lists = self.lists["train"]
+        judging = lists.informative.sum(1).numpy()  # objectives a list says something of
+        short = int(((judging > 1) & (lists.sizes < 2 * judging)).sum())
+        if short and method.method == "hyperdpo" and method.draw == "split":
+            self.log(
+                f"{short} of {len(lists)} training lists are too short to be split over their objectives, which take "
+                f"turns with them; --draw corners shows every list to all, for up to {self.m} times the seconds a pass"
+            )
         states: list[dict[str, Tensor]] = []
         results: list[dict[str, Any]] = []
         found = config.replicas * members(method, self.m)

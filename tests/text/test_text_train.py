@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hyperdpo.errors import ConfigError, RunError, WeightsError
-from hyperdpo.methods import Member, MethodConfig, step_loss
+from hyperdpo.methods import Draw, Member, MethodConfig, step_loss
 from hyperdpo.objectives import Objective
 from hyperdpo.text.data import Preferences, part_of_run
 from hyperdpo.text.evaluate import TextTable, decoding_front, evaluate_run, measured_front
@@ -262,6 +262,18 @@ def test_replicas_are_one_model_with_the_mean_of_their_changes(
 def test_replicas_that_cannot_be_averaged_are_refused(config: TextConfig, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         config.resolve(2)
+
+
+@pytest.mark.parametrize(("n", "draw", "said"), [(3, "split", True), (4, "split", False), (3, "corners", False)])
+def test_lists_too_short_to_be_split_are_counted(
+    n: int, draw: Draw, said: bool, model_folder: Path, tmp_path: Path
+) -> None:
+    lines: list[str] = []
+    lists, config = toy_preferences(n=n), replace(CONFIG, method=MethodConfig(draw=draw), fit=replace(QUICK, epochs=1))
+    train(lists, str(model_folder), config, tmp_path / "run", device="cpu", log=lines.append)
+    count = len(lists.split(0)["train"])
+    expected = f"{count} of {count} training lists are too short to be split over their objectives"
+    assert any(line.startswith(expected) for line in lines) is said
 
 
 @torch.no_grad()
