@@ -9,6 +9,7 @@ visit still costs n rows at most. The extremes of few lists teach as much as who
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,7 +64,7 @@ def split_lists(
         size = int(scored[i].any(1).sum())
         if not len(informative):
             continue
-        given = len(informative) if whole or size >= 2 * len(informative) else 1
+        given = len(informative) if whole or divisible(size, len(informative)) else 1
         weight = len(informative) / (given * m)
         for j in informative[np.argsort(-turns[i, informative], kind="stable")][:given]:
             ranked = np.flatnonzero(scored[i, :, j])
@@ -78,6 +79,11 @@ def split_lists(
     lists, objectives, _, weights = zip(*parts, strict=True)
     found = (np.array(lists), np.array(objectives), items, mask, np.array(weights, dtype=np.float32))
     return Parts(*(torch.from_numpy(x).to(targets.device) for x in found))
+
+
+def divisible(size: Any, objectives: Any) -> Any:
+    """Whether a list of `size` responses can be split: two for each of its `objectives`; numbers or arrays of them."""
+    return size >= 2 * objectives
 
 
 def _ends(ranked: np.ndarray, k: int) -> np.ndarray:

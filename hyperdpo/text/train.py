@@ -23,6 +23,7 @@ from hyperdpo.losses import objective_losses
 from hyperdpo.methods import Member, MethodConfig, mean_margin_loss, members, mixing_weights, step_loss, trained_weights
 from hyperdpo.resuming import TRAINING, open_folder, read_part, write_part
 from hyperdpo.runs import versions, write_run
+from hyperdpo.splitting import divisible
 from hyperdpo.text.data import Preferences
 from hyperdpo.text.evaluate import MAIN, evaluate_run
 from hyperdpo.text.model import PromptConfig, TextModel, average_replicas, check_pair, load_frozen, load_tokenizer
@@ -295,7 +296,7 @@ class _Trainer:
                 )
         lists = self.lists["train"]
         judging = lists.informative.sum(1).numpy()  # objectives a list says something of
-        short = int(((judging > 1) & (lists.sizes < 2 * judging)).sum())
+        short = int(((judging > 1) & ~divisible(lists.sizes, judging)).sum())
         if short and method.method == "hyperdpo" and method.draw == "split":
             self.log(
                 f"{short} of {len(lists)} training lists are too short to be split over their objectives, which take "

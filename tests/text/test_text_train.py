@@ -211,14 +211,10 @@ def test_a_split_list_is_answered_at_every_corner_by_its_ends_alone() -> None:
     assert float(loss) == pytest.approx(expected, rel=1e-5)
 
 
-def changes(run: TextRun, weights: Tensor) -> dict[str, Tensor]:
+def changes(state: dict[str, Tensor], weights: Tensor) -> list[Tensor]:
     """B diag(g) A of every adapted layer at one w, without LoRA's scale, which replicas leave as it is."""
-    state, gate = run.folder.models()[0], gates(weights, run.config["prompt"]["lora_rank"])
-    return {
-        name: state[name.replace("lora_A", "lora_B")] @ (gate.unsqueeze(-1) * a)
-        for name, a in state.items()
-        if "lora_A" in name
-    }
+    factors = [(a, state[name.replace("lora_A", "lora_B")]) for name, a in sorted(state.items()) if "lora_A" in name]
+    return [b @ (gates(weights, len(a) // len(weights)).unsqueeze(-1) * a) for a, b in factors]
 
 
 def test_replicas_are_one_model_with_the_mean_of_their_changes(
@@ -239,14 +235,11 @@ def test_replicas_are_one_model_with_the_mean_of_their_changes(
     assert [t["model"] for t in run.config["training"]] == ["every w", "every w"]
     assert run.config["prompt"]["lora_rank"] == 2 * alone.config["prompt"]["lora_rank"]
     assert run.config["parameters"] == sum(x.numel() for x in run.model.trained().values())
-    weights, rank = torch.tensor([0.3, 0.7]), alone.config["prompt"]["lora_rank"]
-    for name, change in changes(run, weights).items():
-        gate = gates(weights, rank).unsqueeze(-1)
-        each = [s[name.replace("lora_A", "lora_B")] @ (gate * s[name]) for s in seen]
+    [mean], weights, prefix = run.folder.models(), torch.tensor([0.3, 0.7]), "prompt.prefix"
+    for change, *each in zip(*(changes(state, weights) for state in (mean, *seen)), strict=True):
         assert float((each[0] - each[1]).abs().max()) > 0
         torch.testing.assert_close(change, (each[0] + each[1]) / 2)
-    prefix = "prompt.prefix"
-    torch.testing.assert_close(run.folder.models()[0][prefix], (seen[0][prefix] + seen[1][prefix]) / 2)
+    torch.testing.assert_close(mean[prefix], (seen[0][prefix] + seen[1][prefix]) / 2)
     again = trained(model_folder, tmp_path / "again", config)
     assert same_weights(run, again)
 
