@@ -28,7 +28,7 @@ from hyperdpo.errors import ConfigError
 from hyperdpo.methods import members
 from hyperdpo.tables import facts
 from hyperdpo.text.data import Preferences
-from hyperdpo.text.model import TextModel, blocks, load_config, load_tokenizer
+from hyperdpo.text.model import TextModel, blocks, load_config, load_tokenizer, token_losses
 from hyperdpo.text.sharding import check_processes
 from hyperdpo.text.tokens import TokenLists, tokenise
 from hyperdpo.text.train import PRECISIONS, TextConfig
@@ -401,7 +401,7 @@ def _step(model: TextModel, rows: int, length: int, scored: int) -> Tensor:
     with model._precision(device):
         seen = torch.ones(rows, length, dtype=torch.bool, device=device)
         embedded, seen = model.conditioned_input(ids, seen, weights)
-        return model.token_losses(embedded, seen, ids[:, length - scored :]).sum()
+        return token_losses(model._logits(embedded, seen, scored), ids[:, length - scored :]).sum()
 
 
 def _replace(model: nn.Module, make: Callable[[Tensor], Tensor]) -> Callable[[], None]:

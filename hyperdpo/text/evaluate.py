@@ -15,7 +15,7 @@ from hyperdpo.methods import METHOD_NAMES
 from hyperdpo.text.card import text_card
 from hyperdpo.text.data import Preferences, part_of_run
 from hyperdpo.text.labels import Labels, Measured
-from hyperdpo.text.model import first_scored, token_losses
+from hyperdpo.text.model import token_losses
 from hyperdpo.text.run import TextRun
 from hyperdpo.text.tokens import TextBatch, TextBatches, TokenLists, tokenise
 from hyperdpo.weights import grid
@@ -111,12 +111,12 @@ def decoding_front(soup: TextRun, table: TextTable, *, split: str, points: int =
 
     def mixed(batch: TextBatch) -> Tensor:
         """(b, n, p): the residual of every response at every w; the models' logits are made once for all."""
-        logits = torch.stack([soup.at(w).response_logits(batch.tokens, batch.mask) for w in torch.eye(soup.m)], -1)
-        ids, _, scored = (x.flatten(0, 1)[batch.mask.flatten()] for x in batch.tokens)
-        first = first_scored(scored)
-        each = [token_losses(logits @ w.to(logits.device), ids[:, first:]) for w in weights]
+        found = [soup.at(w).response_logits(batch.tokens, batch.mask) for w in torch.eye(soup.m)]
+        _, targets, scored = found[0]
+        logits = torch.stack([x.float() for x, _, _ in found], -1)
+        each = [token_losses(logits @ w.to(logits.device), targets) for w in weights]
         scores = batch.inputs[1].new_zeros(*batch.mask.shape, len(weights))
-        scores[batch.mask] = -torch.stack([(x * scored[:, first:]).sum(-1) for x in each], -1)
+        scores[batch.mask] = -torch.stack([(x * scored).sum(-1) for x in each], -1)
         return scores - batch.inputs[1].unsqueeze(-1)
 
     with torch.no_grad():

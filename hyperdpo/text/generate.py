@@ -6,7 +6,6 @@ A row with c = 1 is the tuned model, a row without weights the base. Any other c
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -166,12 +165,6 @@ def _drawn(
             return
 
 
-def _cache_argument(model: TextModel) -> str:
-    """What the architecture's forward pass calls its cache: transformers gave it another name in 5.24."""
-    taken = inspect.signature(model.backbone.get_base_model().forward).parameters
-    return "cache" if "cache" in taken else "past_key_values"
-
-
 class _Decoder:
     """The batch being decoded: a tuned and, where c is not 1, a base lane for each row."""
 
@@ -188,7 +181,6 @@ class _Decoder:
         self.share = share.unsqueeze(1)
         self.done = 0
         self.cache: Any = DynamicCache()
-        self.cached_as = _cache_argument(model)
         lanes = len(self.tuned) + len(self.base)
         # Multiplications of a token in every lane, about.
         self.work: int = lanes * sum(p.numel() for p in model.backbone.parameters())
@@ -221,7 +213,7 @@ class _Decoder:
             "inputs_embeds": embedded,
             "attention_mask": self.attention.long(),
             "position_ids": where,
-            self.cached_as: self.cache,
+            self.model.cached_as: self.cache,
             "use_cache": True,
             "logits_to_keep": 1,
         }

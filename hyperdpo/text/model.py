@@ -22,6 +22,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    DynamicCache,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -30,6 +31,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from hyperdpo.errors import ConfigError, DataError, RunError
 from hyperdpo.text.prompt import HyperPrompt, PlainPrompt, gates
+from hyperdpo.text.sharing import SharedPrompts, cache_argument, caches_keys, share_prompts, to_the_right
 from hyperdpo.text.tokens import Tokens
 from hyperdpo.training import rng_for
 
@@ -113,6 +115,8 @@ class TextModel(nn.Module):
         super().__init__()
         self.m, self.prompt_config, self.conditioned = m, config or PromptConfig(), conditioned
         self.autocast: torch.dtype | None = None
+        self.shares_prompts, self.recomputes = caches_keys(backbone), False
+        self.cached_as = cache_argument(backbone)
         backbone.config.use_cache = False
         _without_dropout(backbone)
         embedding = _embedding(backbone)
@@ -179,6 +183,7 @@ class TextModel(nn.Module):
         base = self.backbone.get_base_model()
         enable = getattr(base, "activation_checkpointing_enable", None) or base.gradient_checkpointing_enable
         enable({"use_reentrant": False})
+        self.recomputes = True  # which leaves no keys to share in training
 
     def trained(self) -> dict[str, Tensor]:
         """The tensors that training changes: what a run folder keeps."""
@@ -220,23 +225,65 @@ class TextModel(nn.Module):
 
         `weights` is (m,) or (b, m). Rows of pads are not computed, but for one where there is nothing else.
         """
-        real = _computed(mask)
-        ids, attention, scored = (x.flatten(0, 1)[real] for x in tokens)
-        if weights is not None and weights.dim() == 2:
-            weights = weights.repeat_interleave(mask.shape[1], 0)[real]
-        with self._precision(ids.device):
-            embedded, seen = self.conditioned_input(ids, attention, weights)
-            scores = self._scores(embedded, seen, ids, scored)
-        return _scatter(scores, mask)
+        return _scatter(_scores(*self.response_logits(tokens, mask, weights)), mask)
 
     @torch.no_grad()
     def base_scores(self, tokens: Tokens, mask: Tensor) -> Tensor:
         """(b, n): what the frozen base gives the responses: no adapter, no prefix."""
-        real = mask.flatten()
-        ids, attention, scored = (x.flatten(0, 1)[real] for x in tokens)
-        with self._precision(ids.device), self.as_base():
-            scores = self._scores(self.embed(ids), attention, ids, scored)
-        return _scatter(scores, mask)
+        with self.as_base():
+            return _scatter(_scores(*self.response_logits(tokens, mask, base=True)), mask)
+
+    def response_logits(
+        self, tokens: Tokens, mask: Tensor, weights: Tensor | None = None, *, base: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What predicts the responses, in rows (r, t): logits (r, t, vocabulary), the tokens, and which are scored.
+
+        `weights` as for `sequence_scores`, none of them with `base`, for which the caller switches adapters off. A
+        prompt is computed once for all its responses where that saves something (see `sharing`).
+        """
+        apart = None
+        if self.shares_prompts and not (self.training and self.recomputes):
+            apart = share_prompts(tokens, mask, 0 if base else self.prompt_config.tokens)
+        with self._precision(mask.device):
+            if apart is not None:
+                per_list = weights is not None and weights.dim() == 2
+                return self._after_prompts(apart, weights[mask.any(1)] if per_list else weights, base)  # type: ignore[index]
+            real = _computed(mask)
+            ids, attention, scored = (x.flatten(0, 1)[real] for x in tokens)
+            if weights is not None and weights.dim() == 2:
+                weights = weights.repeat_interleave(mask.shape[1], 0)[real]
+            if base:
+                embedded, seen = self.embed(ids), attention
+            else:
+                embedded, seen = self.conditioned_input(ids, attention, weights)
+            first = first_scored(scored)
+            return self._logits(embedded, seen, ids.shape[1] - first), ids[:, first:], scored[:, first:]
+
+    def _after_prompts(self, apart: SharedPrompts, weights: Tensor | None, base: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """As `response_logits`, in two passes; `weights` is (m,) or one for each of the prompts."""
+        embedded, lengths = self.embed(apart.prompts), apart.lengths
+        if not base:
+            ones = torch.ones_like(apart.prompts, dtype=torch.bool)
+            self.condition(weights)
+            embedded, _ = self.with_prefix(embedded, ones, weights)
+            lengths = lengths + self.prompt_config.tokens
+        embedded, seen = to_the_right(embedded, lengths)
+        cache: Any = DynamicCache()
+        call: dict[str, Any] = {self.cached_as: cache, "use_cache": True}
+        self.backbone(
+            inputs_embeds=embedded, attention_mask=seen.long(), position_ids=positions(seen), logits_to_keep=1, **call
+        )
+        cache.batch_select_indices(apart.lists)
+        if weights is not None and weights.dim() == 2:
+            self.condition(weights[apart.lists])
+        attention = torch.cat([seen[apart.lists], apart.scored], 1)
+        logits = self.backbone(
+            inputs_embeds=self.embed(apart.ids),
+            attention_mask=attention.long(),
+            position_ids=positions(attention)[:, -apart.ids.shape[1] :],
+            **call,
+        ).logits
+        return logits, apart.targets, apart.scored
 
     @contextmanager
     def as_base(self) -> Iterator[None]:
@@ -246,18 +293,6 @@ class TextModel(nn.Module):
 
     def _precision(self, device: torch.device) -> Any:
         return torch.autocast(device.type, self.autocast) if self.autocast else nullcontext()
-
-    def _scores(self, embedded: Tensor, attention: Tensor, ids: Tensor, scored: Tensor) -> Tensor:
-        """(rows,) log-probability of the scored tokens; only the logits from the first of them on are made."""
-        if not scored.any():
-            return embedded.new_zeros(len(ids))
-        first = first_scored(scored)
-        losses = self.token_losses(embedded, attention, ids[:, first:])
-        return -(losses * scored[:, first:]).sum(-1)
-
-    def token_losses(self, embedded: Tensor, attention: Tensor, targets: Tensor) -> Tensor:
-        """(rows, t) cross-entropy, nats, of the last t tokens, `targets`, each from the position before it."""
-        return token_losses(self._logits(embedded, attention, targets.shape[1]), targets)
 
     def _logits(self, embedded: Tensor, attention: Tensor, t: int) -> Tensor:
         """(rows, t, vocabulary): what predicts the last t tokens, each at the position before it."""
@@ -272,14 +307,6 @@ class TextModel(nn.Module):
         ).logits
         return logits
 
-    def response_logits(self, tokens: Tokens, mask: Tensor, weights: Tensor | None = None) -> Tensor:
-        """(real rows, t', vocabulary) logits of the tokens from the first response's beginning on, for one w (m,)."""
-        real = mask.flatten()
-        ids, attention, scored = (x.flatten(0, 1)[real] for x in tokens)
-        with self._precision(ids.device):
-            embedded, seen = self.conditioned_input(ids, attention, weights)
-            return self._logits(embedded, seen, ids.shape[1] - first_scored(scored)).float()
-
     def encode(self, tokens: Tokens, base: Tensor, mask: Tensor) -> Tokens:
         """Nothing can be shared between weights: the tokens themselves."""
         return tokens
@@ -293,14 +320,20 @@ class TextModel(nn.Module):
 
 
 def first_scored(scored: Tensor) -> int:
-    """Where the first response of `scored` (rows, t) begins."""
-    return int(scored.any(0).float().argmax())
+    """Where the first response of `scored` (rows, t) begins: t if there is none."""
+    columns = scored.any(0)
+    return int(columns.float().argmax()) if bool(columns.any()) else len(columns)
 
 
 def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
     """(rows, t) cross-entropy of `targets` under logits (rows, t, vocabulary), in float32."""
     losses = nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
     return losses.view(targets.shape)
+
+
+def _scores(logits: Tensor, targets: Tensor, scored: Tensor) -> Tensor:
+    """(rows,) log-probability of the `targets` (rows, t) that are `scored`, under logits (rows, t, vocabulary)."""
+    return -(token_losses(logits, targets) * scored).sum(-1)
 
 
 def positions(attention: Tensor) -> Tensor:

@@ -53,6 +53,7 @@ def shard(model: TextModel, device: torch.device) -> TextModel:
     for module in (*blocks(model.backbone), model):
         fully_shard(module, mesh=mesh, ignored_params=whole)
     register_fsdp_forward_method(model, "base_scores")
+    model.shares_prompts = False  # in two passes where it pays, which is another question in each process
     return model
 
 
