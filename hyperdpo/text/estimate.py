@@ -31,7 +31,7 @@ from hyperdpo.text.data import Preferences
 from hyperdpo.text.model import TextModel, blocks, load_config, load_tokenizer, token_losses
 from hyperdpo.text.sharding import check_processes
 from hyperdpo.text.tokens import TokenLists, tokenise
-from hyperdpo.text.train import PRECISIONS, TextConfig
+from hyperdpo.text.train import PRECISIONS, TextConfig, available_precision
 
 GATHERED = 3  # blocks whole at once where the base is sharded: computed with, gathered ahead, and being copied there
 COPIES = 7  # of the trained numbers: weight, gradient, AdamW's two, the start, the best, the ones set aside to validate
@@ -112,6 +112,7 @@ class Estimate:
         throughput, source: operations a second, and where that is from.
         processes: that hold the base together; 1 where it is not sharded.
         gathered: bytes of the base that are whole at a step's peak where it is sharded, beside this process's share.
+        note: a sentence on what differs from what was asked for, or none.
     """
 
     architecture: str
@@ -133,6 +134,7 @@ class Estimate:
     source: str
     processes: int = 1
     gathered: int = 0
+    note: str = ""
 
     @property
     def memory(self) -> int:
@@ -178,6 +180,8 @@ class Estimate:
             ("  epoch", f"{_duration(self.epoch_seconds)}: {self.work.passes:,} passes{'' if alone else ' in all'}"),
             ("  throughput", f"{self.throughput / 1e9:,.1f} Gflop/s, {self.source}"),
         ]
+        if self.note:
+            lines.insert(2, ("  precision", self.note))
         if self.device == "cpu":
             lines.append(
                 (
@@ -250,6 +254,10 @@ def estimate_shape(
     visits = m if config.method.method == "hyperdpo" and config.method.draw == "corners" else 1
     work = replace(work, rows=visits * work.rows, mean_rows=visits * work.mean_rows)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    note = ""
+    if assumed is None:  # the hardware is this machine's
+        precision, note = available_precision(config.precision, device)
+        config = replace(config, precision=precision)
     program = CUDA_CONTEXT if device == "cuda" else resident()
     build = _Builder(shape, config, m, half=config.precision == "bf16" and device == "cuda")
     meta = build.model(None)
@@ -284,6 +292,7 @@ def estimate_shape(
         source=source,
         processes=processes,
         gathered=0 if processes == 1 else _gathered(meta, weights),
+        note=note,
     )
 
 

@@ -31,7 +31,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from hyperdpo.errors import ConfigError, DataError, RunError
 from hyperdpo.text.prompt import HyperPrompt, PlainPrompt, gates
-from hyperdpo.text.sharing import SharedPrompts, cache_argument, caches_keys, share_prompts, to_the_right
+from hyperdpo.text.shared_prompts import SharedPrompts, cache_argument, caches_keys, share_prompts, to_the_right
 from hyperdpo.text.tokens import Tokens
 from hyperdpo.training import rng_for
 
@@ -239,7 +239,7 @@ class TextModel(nn.Module):
         """What predicts the responses, in rows (r, t): logits (r, t, vocabulary), the tokens, and which are scored.
 
         `weights` as for `sequence_scores`, none of them with `base`, for which the caller switches adapters off. A
-        prompt is computed once for all its responses where that saves something (see `sharing`).
+        prompt is computed once for all its responses where that saves something (see `shared_prompts`).
         """
         apart = None
         if self.shares_prompts and not (self.training and self.recomputes):

@@ -54,7 +54,8 @@ class TextConfig:
         beta: one temperature, or one per objective; the paper's is 0.1.
         anchor: how strongly the responses of a list are kept as likely, on the whole, as the base finds them (see
             `losses.drift`), in every method alike; 0 is the paper's loss. Texts stay fluent for it.
-        precision: fp32, or bf16 for autocast in training; figures are always measured in fp32 on a CPU.
+        precision: fp32, or bf16 for autocast in training, where a CPU does not have to emulate it (see
+            `available_precision`); figures are always measured in fp32 on a CPU.
         micro: lists a forward pass takes; 0 is the whole batch. Gradients are accumulated, the step is the same.
         checkpointing: recompute activations in the backward pass: less memory, about a third more time.
         shard: cut the frozen base over the processes (see `sharding`); needs several. What is trained is the same.
@@ -111,6 +112,21 @@ class TextConfig:
         return replace(self, beta=beta, method=method)
 
 
+def computes_bf16() -> bool:
+    """Whether this CPU has instructions for bf16; it is emulated elsewhere, many times slower than fp32."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def available_precision(precision: str, device: str) -> tuple[str, str]:
+    """`precision`, or fp32 in place of bf16 on a CPU that would emulate it, and a sentence that says so, or none.
+
+    `device` is a torch device's type.
+    """
+    if precision != "bf16" or device != "cpu" or computes_bf16():
+        return precision, ""
+    return "fp32", "This CPU has no instructions for bf16, which would be many times slower: fp32 in its place."
+
+
 # The paper's budgets: its LoRA and beta are the defaults, its w moves the prompt alone.
 PROMPT_ALONE = PromptConfig(conditioning="prompt", rate=25.0, map_rate=25.0)
 PROMPT_ALONE_METHOD = MethodConfig()  # its mask has to see w between the corners
@@ -164,9 +180,13 @@ def train(
     if config.shard:
         check_processes(accelerator.num_processes)
     main_process = accelerator.is_main_process
+    precision, replaced = available_precision(config.precision, accelerator.device.type)
+    config = replace(config, precision=precision)
     finished = open_folder(out, plan(preferences, model, config), accelerator, resume=resume, overwrite=overwrite)
     quiet = log if main_process else (lambda line: None)
     if not finished:
+        if replaced:
+            quiet(replaced)
         trainer = _Trainer(preferences, model, config, out / TRAINING, accelerator, quiet, tick)
         states, results = trainer.fit_members()
         if main_process:

@@ -163,6 +163,17 @@ def test_what_does_not_fit_says_what_to_lower() -> None:
     assert "too large" not in found.text()
 
 
+@pytest.mark.parametrize("native", [True, False])
+def test_bf16_that_this_cpu_would_emulate_is_estimated_as_fp32(native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hyperdpo.text.train.computes_bf16", lambda: native)
+    monkeypatch.setattr(estimate, "_throughput", lambda *args: SPEED)
+    half = replace(CONFIG, precision="bf16").resolve(2)
+    found = estimate_shape(deep(2), WORK, half, 2, device="cpu")
+    assert found.precision == ("bf16" if native else "fp32")
+    assert ("no instructions for bf16" in found.text()) != native
+    assert estimate_shape(deep(2), WORK, half, 2, device="cpu", assumed=SPEED).precision == "bf16"
+
+
 def test_a_slice_too_large_to_probe_is_assumed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimate, "PROBED", 10)
     assert estimate_shape(deep(2), WORK, CONFIG.resolve(2), 2, device="cpu").source.startswith("assumed")

@@ -109,6 +109,18 @@ def test_resumed_equals_uninterrupted(model_folder: Path, run: TextRun, tmp_path
     assert same_weights(run, trained(model_folder, tmp_path / "run", resume=True))
 
 
+@pytest.mark.parametrize("native", [True, False])
+def test_bf16_is_trained_in_fp32_and_said_where_the_cpu_would_emulate_it(
+    native: bool, model_folder: Path, run: TextRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hyperdpo.text.train.computes_bf16", lambda: native)
+    lines: list[str] = []
+    half = trained(model_folder, tmp_path / "half", replace(CONFIG, precision="bf16"), log=lines.append)
+    assert half.config["precision"] == ("bf16" if native else "fp32")
+    assert same_weights(run, half) != native
+    assert any("no instructions for bf16" in line for line in lines) != native
+
+
 def test_seeds_share_their_test_prompts(model_folder: Path, tmp_path: Path) -> None:
     run = trained(model_folder, tmp_path / "run", replace(CONFIG, seed=3, split_seed=1, fit=replace(QUICK, epochs=1)))
     toys = toy_preferences()

@@ -23,9 +23,9 @@ from transformers import (
     PreTrainedModel,
 )
 
-from hyperdpo.text import sharing
+from hyperdpo.text import shared_prompts
 from hyperdpo.text.model import PromptConfig, TextModel
-from hyperdpo.text.sharing import caches_keys, share_prompts, to_the_right, worth_sharing
+from hyperdpo.text.shared_prompts import caches_keys, share_prompts, to_the_right, worth_sharing
 from hyperdpo.text.tokens import Tokens, pad_tokens
 from tests.text.test_text_model import KINDS, PAPER, shaken
 from tests.text_helpers import CONTEXT, VOCABULARY, WIDTH, tiny_model
@@ -55,7 +55,7 @@ def many_weights(count: int) -> Tensor:
 def always(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """Sharing wherever it is possible; the list counts how often."""
     shared: list[int] = []
-    before = sharing.share_prompts
+    before = shared_prompts.share_prompts
 
     def counted(*args: object) -> object:
         found = before(*args)  # type: ignore[arg-type]
@@ -63,8 +63,8 @@ def always(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         return found
 
     with monkeypatch.context() as patch:
-        patch.setattr(sharing, "WORTH", 99.0)
-        patch.setattr(sharing, "WORTH_TRAINING", 99.0)
+        patch.setattr(shared_prompts, "WORTH", 99.0)
+        patch.setattr(shared_prompts, "WORTH_TRAINING", 99.0)
         patch.setattr("hyperdpo.text.model.share_prompts", counted)
         yield shared
 
@@ -168,7 +168,7 @@ def test_parts_hold_every_token_once_and_what_predicts_it(
     tokens, mask = a_batch(shapes, seed, wider)
     mask[seed % len(mask)] &= seed % 3 > 0  # now and then a list is masked out
     with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sharing, "WORTH", 99.0)
+        patch.setattr(shared_prompts, "WORTH", 99.0)
         apart = share_prompts(tokens, mask, prefix)
     kept = [i for i in range(len(mask)) if mask[i].any()]
     if mask.shape[1] < 2 or not kept or min(shapes[i][0] for i in kept) < 2:
