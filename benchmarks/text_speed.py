@@ -5,10 +5,11 @@ against one answer (limit 2.5), and the time to the first token (limit 1 s), of 
 spreads its tokens as no language model does, and drawing from a whole vocabulary takes longer. (c) Training throughput
 against TRL's DPOTrainer on the same pairs with the same LoRA, batch, lengths and threads, its reference
 log-probabilities precomputed and no evaluation, logging or saving on either side (at least 1); ours carries its prefix
-of 8 tokens besides. What is compared takes turns, ratios are medians over the turns; nothing is asserted: machines are
-noisy.
+of 8 tokens besides. (d) The same with prompts of 128 tokens and responses of 48, which a model attends to together,
+against ours with the prompt computed anew for each response. (e) Measuring lists at one w, likewise. What is compared
+takes turns, ratios are medians over the turns; nothing is asserted: machines are noisy.
 
-    python benchmarks/text_speed.py [--threads 2] [--repeats 5] [--steps 12] [--profile]
+    python benchmarks/text_speed.py [--threads 2] [--repeats 5] [--steps 12] [--parts abcde] [--profile]
 """
 
 from __future__ import annotations
@@ -45,6 +46,10 @@ OPENING = "Once upon a time, a little fox lived in a big green forest with"
 WARM = 2  # steps at the start of a training that are not counted
 BATCH = 8  # lists or pairs a step
 Seconds = tuple[float, float]  # wall clock, CPU of this process
+Lengths = tuple[int, int]  # tokens of a prompt and of a response
+SHORT: Lengths = (16, 64)
+LONG: Lengths = (128, 48)
+MEASURED: tuple[tuple[Lengths, int], ...] = (((16, 48), 4), (LONG, 2), (LONG, 8))  # and responses of a list
 FIT = FitConfig(**{**vars(DEFAULT_FIT), "epochs": 1, "batch_size": BATCH})
 
 
@@ -60,10 +65,14 @@ def since(start: Seconds) -> Seconds:
 class OurTraining:
     """fit() on lists of n responses: HyperDPO on m objectives, or a plain prompt on one."""
 
-    def __init__(self, steps: int, n: int, m: int, *, conditioned: bool) -> None:
+    def __init__(
+        self, steps: int, n: int, m: int, *, conditioned: bool, lengths: Lengths = SHORT, share: bool = True
+    ) -> None:
         self.steps = steps
         self.model = TextModel(gpt2(), m, conditioned=conditioned)
-        self.batches = TextBatches(random_lists(BATCH * (WARM + steps), n, m), batch_size=BATCH)
+        self.model.shares_prompts &= share
+        lists = random_lists(BATCH * (WARM + steps), n, m, prompt=lengths[0], response=lengths[1])
+        self.batches = TextBatches(lists, batch_size=BATCH)
         kept, header = base_log_probabilities(self.model, {"train": self.batches})
         self.base_seconds = header["seconds"]
         self.batches.base = self.batches.lists.per_list(kept["train"])
@@ -182,22 +191,64 @@ def step_cost(options: argparse.Namespace) -> str:
     return f"(a) a training step, {BATCH} lists of 4\n" + table(["", "wall ms", "CPU ms"], rows)
 
 
-def throughput(options: argparse.Namespace) -> str:
-    ours = OurTraining(options.steps, 2, 2, conditioned=True)
-    plain = OurTraining(options.steps, 2, 1, conditioned=False)
+def against_trl(options: argparse.Namespace, lengths: Lengths, ours: dict[str, OurTraining]) -> str:
+    """A table of throughputs on pairs: `ours`, of which the last has one objective, and TRL's."""
     with tempfile.TemporaryDirectory() as folder:
-        theirs = TheirTraining(plain, folder)
-        a, b, c = turns([ours.run, plain.run, theirs.run], options.repeats)
+        theirs = TheirTraining(list(ours.values())[-1], folder)
+        found = turns([*(x.run for x in ours.values()), theirs.run], options.repeats)
     responses = 2 * BATCH
     rows = []
-    for name, x in (("HyperDPO, m = 2", a), ("plain prompt, one objective", b), ("TRL's DPOTrainer", c)):
-        wall, cpu = ratio(c, x)
+    for name, x in zip((*ours, "TRL's DPOTrainer"), found, strict=True):
+        wall, cpu = ratio(found[-1], x)
         per_second = [f"{responses / median(x, i):.1f}" for i in (0, 1)]
         rows.append([name, *per_second, f"{wall:.2f}", f"{cpu:.2f}"])
-    items = ours.batches.lists.items
-    cached = f"Our base log-probabilities: {items / ours.base_seconds:.0f} responses a second, once for all methods."
     headers = ["", "responses / s", "/ CPU s", "/ TRL's, wall", "/ TRL's, CPU"]
-    return f"(c) training on {BATCH} pairs a step (at least 1)\n{table(headers, rows)}\n{cached}"
+    heading = (
+        f"training on {BATCH} pairs a step, prompts of {lengths[0]} tokens, responses of {lengths[1]} (at least 1)"
+    )
+    return f"{heading}\n{table(headers, rows)}"
+
+
+def throughput(options: argparse.Namespace) -> str:
+    ours = {
+        "HyperDPO, m = 2": OurTraining(options.steps, 2, 2, conditioned=True),
+        "plain prompt, one objective": OurTraining(options.steps, 2, 1, conditioned=False),
+    }
+    first = next(iter(ours.values()))
+    cached = f"{first.batches.lists.items / first.base_seconds:.0f} responses a second, once for all methods."
+    return f"(c) {against_trl(options, SHORT, ours)}\nOur base log-probabilities: {cached}"
+
+
+def long_prompts(options: argparse.Namespace) -> str:
+    ours = {
+        "HyperDPO, m = 2": OurTraining(options.steps, 2, 2, conditioned=True, lengths=LONG),
+        "the same, a prompt with each response": OurTraining(
+            options.steps, 2, 2, conditioned=True, lengths=LONG, share=False
+        ),
+        "plain prompt, one objective": OurTraining(options.steps, 2, 1, conditioned=False, lengths=LONG),
+    }
+    return f"(d) {against_trl(options, LONG, ours)}"
+
+
+def measuring(options: argparse.Namespace) -> str:
+    rows = []
+    for (prompt, response), n in MEASURED:
+        model = TextModel(gpt2(), 2, conditioned=True).eval()
+        lists = random_lists(64, n, 2, prompt=prompt, response=response)
+        batches, w = TextBatches(lists, batch_size=16), torch.tensor([0.5, 0.5])
+
+        def measured(share: bool, model: TextModel = model, batches: TextBatches = batches, w: Any = w) -> Seconds:
+            model.shares_prompts = share
+            started = now()
+            with torch.no_grad():
+                batches.each(lambda batch: model(*batch.inputs, w))
+            return since(started)
+
+        a, b = turns([lambda f=measured: f(True), lambda f=measured: f(False)], options.repeats)  # type: ignore[misc]
+        shape = f"{n} responses of {response}, a prompt of {prompt}"
+        rows.append([shape, f"{median(a):.2f}", f"{median(b):.2f}", *(f"{x:.2f}" for x in ratio(a, b))])
+    headers = ["", "once, wall s", "each, wall s", "ratio", "CPU"]
+    return f"(e) measuring 64 lists at one w, a prompt computed once or with each response\n{table(headers, rows)}"
 
 
 def answering(options: argparse.Namespace) -> str:
@@ -237,7 +288,7 @@ def answering(options: argparse.Namespace) -> str:
     return f"(b) answers of 64 tokens by the shipped model to a prompt of {len(prompt)}\n" + table(headers, rows)
 
 
-PARTS = {"a": step_cost, "b": answering, "c": throughput}
+PARTS = {"a": step_cost, "b": answering, "c": throughput, "d": long_prompts, "e": measuring}
 
 
 def main() -> None:
@@ -245,12 +296,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--parts", default="abc")
+    parser.add_argument("--parts", default="abcde")
     parser.add_argument("--profile", action="store_true", help="where a step and a strip spend their time")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     warnings.simplefilter("ignore")
-    print(f"{machine()}; GPT-2 of 6 layers of width 224, 4,096 tokens; prompts of 16 tokens, responses of 64")
+    print(f"{machine()}; GPT-2 of 6 layers of width 224, 4,096 tokens")
     if options.profile:
         with torch.profiler.profile() as found:
             OurTraining(3, 2, 2, conditioned=True).run()
