@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Make checkpoints/stories again: the story model, openings, lists of continuations with real scores, HyperDPO over three
-# objectives, and the fronts of a soup and of one model a weight beside it. STORIES names JSON lines of stories; about two
-# and a half hours on two cores, one and a half of them the model.
+# objectives, and the fronts of a soup, of DPO-LS and of MO-DPO beside it. STORIES names JSON lines of stories; about three
+# hours on two cores, half of them the model.
 #
 #   STORIES=tinystories.jsonl.xz bash recipes/stories.sh [WORK]
 set -euo pipefail
@@ -19,7 +19,7 @@ common=(--model "$work/base" --data "$work/lists.jsonl.xz" --resume --max-prompt
     --precision bf16 --epochs 2 --patience 2 --batch-size 2 --learning-rate 0.0015 --beta 0.08 --anchor 0.07)
 # a list of four is too short to be split over three objectives: each of them sees all of it
 hyperdpo train text "${common[@]}" --draw corners --out "$work/run"
-for method in dpo-soup dpo-ls; do # what the dashboard draws beside it
+for method in dpo-soup dpo-ls mo-dpo; do # what the dashboard draws beside it
     hyperdpo train text "${common[@]}" --method $method --out "$work/$method"
 done
 rm -rf "$out"
@@ -29,4 +29,4 @@ cp -r "$work/base" "$out/base"
 chmod -R a+r "$out"
 cp "$work/lists.jsonl.xz" "$work/openings.txt" "$out/"
 cp recipes/stories_examples.txt "$out/examples.txt"
-hyperdpo evaluate "$out" --baseline "$work/dpo-soup" "$work/dpo-ls" --points 11 --save
+hyperdpo evaluate "$out" --baseline "$work/dpo-soup" "$work/dpo-ls" "$work/mo-dpo" --points 11 --save
