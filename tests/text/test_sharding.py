@@ -22,6 +22,7 @@ from torch import nn
 import hyperdpo
 from hyperdpo.errors import ConfigError, Interrupted
 from hyperdpo.methods import MethodConfig
+from hyperdpo.text import model as text_model
 from hyperdpo.text import train as training
 from hyperdpo.text.model import TextModel, blocks
 from hyperdpo.text.run import TextRun
@@ -59,6 +60,9 @@ class Launched:
         self.notes: dict[str, Any] = {"shares": []}
         self.shard, training.shard = training.shard, self.noted_shard
         self.load = training.load_frozen
+        training.computes_bf16 = lambda: True  # emulated if need be
+        # Shares compute each prompt with each response, to rounding errors of bfloat16: whole copies the same here.
+        text_model.caches_keys = lambda backbone: False
 
     def noted_shard(self, model: TextModel, device: torch.device) -> TextModel:
         """The training's own, noting (name, numbers held here, numbers in all) of what is frozen."""
