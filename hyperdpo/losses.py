@@ -112,6 +112,27 @@ def mo_dpo_loss(
     return listwise_loss((beta * residual - rewards @ others) / weights[k], targets, mask)
 
 
+def distillation_loss(residual: Tensor, rewards: Tensor, mask: Tensor, weights: Tensor, beta: Tensor) -> Tensor:
+    """How far a model's reward at w is from the w-weighted sum of single rewards; (b,), squared (ours).
+
+    The error is (w . beta) delta_i - sum_j w_j r_ji less its mean over the list, which no listwise loss sees; this is
+    its mean square over the real items. With a common beta it is 0 at MO-DPO's optimum alone, with others at a reward
+    of w . r kept near the base by w . beta. Distilled rewards: Fisch et al. 2024.
+
+    Args:
+        residual: delta, (b, n).
+        rewards: r_j = beta_j delta_j of single-objective models, (b, n, m).
+        mask: (b, n).
+        weights: one w (m,), or one for each list (b, m).
+        beta: (m,).
+    """
+    count = mask.sum(-1, keepdim=True).clamp(min=1)
+    wanted = (rewards * weights.unsqueeze(-2)).sum(-1)
+    error = ((weights @ beta).unsqueeze(-1) * residual - wanted) * mask
+    error = (error - error.sum(-1, keepdim=True) / count) * mask
+    return error.square().sum(-1) / count.squeeze(-1)
+
+
 def dpo_loss(
     chosen: Tensor, rejected: Tensor, base_chosen: Tensor, base_rejected: Tensor, *, beta: float | Tensor = 1.0
 ) -> Tensor:

@@ -111,6 +111,7 @@ class TrainText:
     checkpointing: Annotated[bool | None, flag("Recompute activations to save memory.", "True|False", "False")] = None
     shard: Annotated[bool | None, flag("Cut the frozen base over the processes.", "True|False", "False")] = None
     replicas: Annotated[int | None, flag("Trainings of HyperDPO that are averaged.", "INT", "1")] = None
+    distil: Annotated[int | None, flag("Passes that teach what the corners add up to.", "INT", "0")] = None
     seed: Annotated[int | None, flag("Of everything random but the split.", "INT", "0")] = None
     split_seed: Annotated[int | None, flag("Of the split by prompt.", "INT", "0")] = None
     limit: Annotated[int | None, flag("Use only so many lists, the first.", "INT")] = None
@@ -175,7 +176,9 @@ class TrainText:
             start = replace(start, method=PROMPT_ALONE_METHOD)
         if "lora_targets" in prompt:
             prompt["lora_targets"] = tuple(prompt["lora_targets"].split(","))
-        own = given(self, "anchor", "precision", "micro", "checkpointing", "shard", "replicas", "seed", "split_seed")
+        own = given(
+            self, "anchor", "precision", "micro", "checkpointing", "shard", "replicas", "distil", "seed", "split_seed"
+        )
         if self.beta is not None:
             own["beta"] = asked.numbers(self.beta, "--beta")
         parts: dict[str, Any] = {
@@ -215,6 +218,7 @@ def dry_run(model: str, preferences: Preferences, config: TextConfig) -> Answer 
 def text_info(folder: RunFolder) -> Answer:
     """`hyperdpo info` of a text run."""
     from hyperdpo.objectives import Objective
+    from hyperdpo.text.card import made_of
 
     config, fronts = folder.config, folder.fronts()
     base, data, prompt = config["base"], config["data"], config["prompt"]
@@ -247,7 +251,7 @@ def text_info(folder: RunFolder) -> Answer:
             (
                 "training",
                 f"{config['seconds']:.1f} s on {config['device']}, base scores {config['base_seconds']:.1f} s"
-                + (f", the mean of {config['replicas']} trainings" if config.get("replicas", 1) > 1 else ""),
+                + made_of(config),
             ),
             ("data", f"{data['name']} ({lists} prompts)"),
             ("seed", str(config["seed"])),

@@ -9,6 +9,15 @@ from hyperdpo.front import ParetoFront
 from hyperdpo.tables import table
 
 
+def made_of(config: dict[str, Any]) -> str:
+    """What a run's model is the mean of and how it was distilled, to stand after other words; nothing for most."""
+    replicas, passes = config.get("replicas", 1), config.get("distil", 0)
+    said = [f"the mean of {replicas} trainings"] if replicas > 1 else []
+    if passes:
+        said.append(f"distilled in {passes} pass{'es' if passes > 1 else ''} from what its corners add up to")
+    return "".join(f", {part}" for part in said)
+
+
 def text_card(name: str, config: dict[str, Any], fronts: Sequence[ParetoFront], floor: Sequence[float]) -> str:
     """Markdown: what was trained on what, what it cost, and the measured fronts beside chance."""
     base, data, objectives = config["base"], config["data"], config["objectives"]
@@ -26,9 +35,7 @@ def text_card(name: str, config: dict[str, Any], fronts: Sequence[ParetoFront], 
             for f in fronts
         ],
     )
-    replicas = config.get("replicas", 1)
-    models = f"{config['models']} model{'s' if config['models'] > 1 else ''}"
-    models += f" (the mean of {replicas} trainings)" if replicas > 1 else ""
+    models = f"{config['models']} model{'s' if config['models'] > 1 else ''}{made_of(config)}"
     return f"""# {name}
 
 {config["method"]["method"]} on {base["name"]} ({base["architecture"]}, {base["parameters"]:,} parameters, frozen), for

@@ -109,6 +109,7 @@ class Estimate:
         free: bytes free now on the device, or None where it is not known.
         models, epochs: trained one after another, and at most so many passes each.
         epoch_operations, base_operations: of one epoch with its validation; of the base's log-probabilities.
+        distil_operations: of the second stage, its passes and what it is trained towards.
         throughput, source: operations a second, and where that is from.
         processes: that hold the base together; 1 where it is not sharded.
         gathered: bytes of the base that are whole at a step's peak where it is sharded, beside this process's share.
@@ -130,6 +131,7 @@ class Estimate:
     epochs: int
     epoch_operations: float
     base_operations: float
+    distil_operations: float
     throughput: float
     source: str
     processes: int = 1
@@ -152,13 +154,18 @@ class Estimate:
         return self.base_operations / self.throughput
 
     @property
+    def distil_seconds(self) -> float:
+        """Of the second stage."""
+        return self.distil_operations / self.throughput
+
+    @property
     def seconds(self) -> float:
         """Of the whole training, if no model stops early."""
-        return self.base_seconds + self.models * self.epochs * self.epoch_seconds
+        return self.base_seconds + self.models * self.epochs * self.epoch_seconds + self.distil_seconds
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: bytes and seconds."""
-        derived = ("memory", "base_seconds", "epoch_seconds", "seconds")
+        derived = ("memory", "base_seconds", "epoch_seconds", "distil_seconds", "seconds")
         return {**asdict(self), **{name: getattr(self, name) for name in derived}}
 
     def text(self) -> str:
@@ -180,6 +187,8 @@ class Estimate:
             ("  epoch", f"{_duration(self.epoch_seconds)}: {self.work.passes:,} passes{'' if alone else ' in all'}"),
             ("  throughput", f"{self.throughput / 1e9:,.1f} Gflop/s, {self.source}"),
         ]
+        if self.distil_operations:
+            lines.insert(-1, ("  distilling", f"{_duration(self.distil_seconds)}, once"))
         if self.note:
             lines.insert(2, ("  precision", self.note))
         if self.device == "cpu":
@@ -258,6 +267,8 @@ def estimate_shape(
     if assumed is None:  # the hardware is this machine's
         precision, note = available_precision(config.precision, device)
         config = replace(config, precision=precision)
+    if config.distil:  # the second stage has the rows of LoRA of all replicas
+        config = replace(config, prompt=config.averaged_prompt)
     program = CUDA_CONTEXT if device == "cuda" else resident()
     build = _Builder(shape, config, m, half=config.precision == "bf16" and device == "cuda")
     meta = build.model(None)
@@ -268,6 +279,7 @@ def estimate_shape(
     throughput, source = assumed or _throughput(build, work, device) or ASSUMED
     per_list = mean.operations * work.passes / work.lists
     forward = mean.forward / visits * work.passes / work.lists  # at one w
+    step = per_list / visits
     copies = COPIES + bool(config.fit.average)
     free = None if assumed else _free(device)
     if free is not None and device == "cpu":
@@ -288,6 +300,11 @@ def estimate_shape(
         epochs=config.fit.epochs,
         epoch_operations=per_list * work.lists / processes + forward * work.validation,
         base_operations=forward * (work.lists + work.validation),
+        distil_operations=(
+            config.distil * (step * work.lists / processes + forward * work.validation)
+            + config.replicas * m * forward * (work.lists + work.validation)
+        )
+        * (config.distil > 0),
         throughput=throughput,
         source=source,
         processes=processes,

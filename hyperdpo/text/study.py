@@ -6,8 +6,8 @@ A recipe with `kind = "text"`:
     [quick] / [full]      model, data, objectives, lists, more_test (so many lists beyond those, which no training sees,
                           are tested on too), beta, anchor, seeds, points, follow, and tables fit, tokens, prompt
     [[variant]]           label, method; seeds where it has fewer than the size; any option of the method; replicas;
-                          compared = true where every row is compared with it, as with the first HyperDPO; what is its
-                          own: prompt and, by size, quick = { fit, prompt } and full = { .. }
+                          distil; compared = true where every row is compared with it, as with the first HyperDPO; what
+                          is its own: prompt and, by size, quick = { fit, prompt } and full = { .. }
     [published."LABEL"]   the paper's figures
 
 Every (variant, seed) is a run folder of its own below --work; what is finished there is not trained again, and recipes
@@ -51,7 +51,7 @@ SIZE_KEYS = (
     *_AS_GIVEN,
 )  # fmt: skip
 # of a variant: what is not an option of its method
-_OWN = ("label", "seeds", "decoding", "replicas", "compared", "prompt", "quick", "full")
+_OWN = ("label", "seeds", "decoding", "replicas", "distil", "compared", "prompt", "quick", "full")
 VARIANT_KEYS = (*_OWN, "method", "alpha", "draw", "penalty", "penalty_sign")
 OURS = "hyperdpo"
 
@@ -71,12 +71,15 @@ class Variant:
     prompt: Mapping[str, Any] = field(default_factory=dict)
     fit: Mapping[str, Any] = field(default_factory=dict)
     replicas: int = 1
+    distil: int = 0
     compared: bool = False
 
     def config(self, common: TextConfig, seed: int) -> TextConfig:
         """The recipe's settings with the method's own."""
         prompt, fit = replace(common.prompt, **self.prompt), replace(common.fit, **self.fit)
-        return replace(common, method=self.method, prompt=prompt, fit=fit, replicas=self.replicas, seed=seed)
+        return replace(
+            common, method=self.method, prompt=prompt, fit=fit, replicas=self.replicas, distil=self.distil, seed=seed
+        )
 
 
 @dataclass(frozen=True)
@@ -207,6 +210,7 @@ def read_text_recipe(
             prompt,
             changed,
             int(variant.get("replicas", 1)),
+            int(variant.get("distil", 0)),
             bool(variant.get("compared", False)),
         )
         made.config(config, 0).resolve(len(given["objectives"]))  # wrong values are said now
@@ -271,7 +275,8 @@ class Unit:
 
     @property
     def weight(self) -> float:
-        return float(self.config.replicas * len(members(self.config.method, self.m)) * self.config.fit.epochs)
+        models = self.config.replicas * len(members(self.config.method, self.m))
+        return float(models * self.config.fit.epochs + self.config.distil)
 
     @property
     def followed(self) -> Path:

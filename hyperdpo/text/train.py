@@ -7,11 +7,12 @@ import hashlib
 import math
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 
 from hyperdpo.errors import ConfigError
 from hyperdpo.files import user_cache
-from hyperdpo.losses import objective_losses
+from hyperdpo.losses import distillation_loss, objective_losses
 from hyperdpo.methods import Member, MethodConfig, mean_margin_loss, members, mixing_weights, step_loss, trained_weights
 from hyperdpo.resuming import TRAINING, open_folder, read_part, write_part
 from hyperdpo.runs import versions, write_run
@@ -30,7 +31,7 @@ from hyperdpo.text.model import PromptConfig, TextModel, average_replicas, check
 from hyperdpo.text.run import TextRun
 from hyperdpo.text.sharding import check_processes, shard
 from hyperdpo.text.tokens import TextBatch, TextBatches, TokenConfig, TokenLists, tokenise
-from hyperdpo.training import FitConfig, everywhere, fit, make_accelerator, rng_for, seed_torch
+from hyperdpo.training import FitConfig, StepLoss, everywhere, fit, make_accelerator, rng_for, seed_torch
 from hyperdpo.weights import check_beta, draw_weights
 
 METHODS = ("hyperdpo", "dpo-ls", "dpo-soup", "mo-dpo")
@@ -40,6 +41,9 @@ DEFAULT_FIT = FitConfig(epochs=3, patience=3, batch_size=8, learning_rate=2e-3, 
 # one the other rows are trained a little for the wrong objective. Who draws is served best by draws close to them.
 DEFAULT_METHOD = MethodConfig(alpha=0.01, draw="split")
 MIN_LISTS = 3
+# Of the second stage, in units of the first one's learning rate: higher ones forget the corners.
+DISTIL_RATE = 0.13
+DISTIL_ALPHA = 0.5  # it draws w from Dirichlet(alpha)
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,8 @@ class TextConfig:
         replicas: trainings of HyperDPO, alike but for their order of the lists and LoRA's random start, whose changes
             of the weights are averaged (see `model.average_replicas`): a larger front for as many times the seconds,
             and one model all the same.
+        distil: passes over the training lists of a second stage of HyperDPO, which teaches the model between the
+            corners what its own corners add up to, the mean over replicas (see `losses.distillation_loss`).
         seed: of everything random but the split.
         split_seed: of the split by prompt, apart from `seed` so that seeds are compared on the same prompts.
     """
@@ -77,6 +83,7 @@ class TextConfig:
     checkpointing: bool = False
     shard: bool = False
     replicas: int = 1
+    distil: int = 0
     seed: int = 0
     split_seed: int = 0
 
@@ -100,6 +107,16 @@ class TextConfig:
                 f"Replicas are averaged where w gates LoRA; got {self.replicas} with the prompt alone: leave them out, "
                 "or take --conditioning prompt+lora."
             )
+        if self.distil < 0:
+            problems.append(f"distil is 0 or more passes; got {self.distil}.")
+        elif self.distil and self.method.method != "hyperdpo":
+            problems.append(
+                f"hyperdpo alone is distilled; got {self.distil} passes for {self.method.method}: leave it out."
+            )
+        elif self.distil and m < 2:
+            problems.append(
+                f"With one objective there is nothing between corners; got distil {self.distil}: leave it out."
+            )
         if self.seed < 0:
             problems.append(f"A seed is a whole number of 0 or more; got {self.seed}.")
         beta = check_beta(list(self.beta), m)
@@ -110,6 +127,12 @@ class TextConfig:
         method = replace(self.method, points=max(self.method.points, m))
         members(method, m)
         return replace(self, beta=beta, method=method)
+
+    @property
+    def averaged_prompt(self) -> PromptConfig:
+        """The prompt of the model that is saved: with the rows of LoRA of all replicas."""
+        prompt, n = self.prompt, self.replicas
+        return replace(prompt, lora_rank=n * prompt.lora_rank, lora_alpha=n * prompt.lora_alpha)
 
 
 def computes_bf16() -> bool:
@@ -231,6 +254,7 @@ def plan(preferences: Preferences, model: str, config: TextConfig) -> dict[str, 
         "micro": config.micro,
         "checkpointing": config.checkpointing,
         "replicas": config.replicas,
+        "distil": config.distil,
         "seed": config.seed,
         "split_seed": config.split_seed,
     }
@@ -253,6 +277,7 @@ class _Trainer:
         self.accelerator, self.log, self.tick = accelerator, log, tick
         self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(model)
         self.m = len(preferences.objectives)
+        self.beta = torch.tensor(config.beta, device=accelerator.device)
         self.split = preferences.split(config.split_seed)
         self.lists: dict[str, TokenLists] = {}
         self.batches: dict[str, TextBatches] = {}
@@ -261,7 +286,7 @@ class _Trainer:
             if len(part.prompts) < (MIN_LISTS if name == "train" else 1):
                 raise ConfigError(f"The {name} split has {len(part.prompts)} prompts; training needs more.")
         self.backbone_fingerprint = ""
-        self.model = self._build(conditioned=config.method.method == "hyperdpo")
+        self.model = self._build(config.prompt, conditioned=config.method.method == "hyperdpo")
         limit = self.model.context
         for name in ("train", "validation"):
             self.lists[name] = tokenise(
@@ -274,12 +299,12 @@ class _Trainer:
             )
         self.base_seconds = self._base_scores()
 
-    def _build(self, *, conditioned: bool) -> TextModel:
+    def _build(self, prompt: PromptConfig, *, conditioned: bool) -> TextModel:
         half = self.config.precision == "bf16" and self.accelerator.device.type == "cuda"
         backbone, self.backbone_fingerprint = load_frozen(self.name, half=half)
         check_pair(backbone, self.tokenizer)
         seed_torch(self.config.seed, 23)
-        model = TextModel(backbone, self.m, self.config.prompt, conditioned=conditioned, seed=self.config.seed)
+        model = TextModel(backbone, self.m, prompt, conditioned=conditioned, seed=self.config.seed)
         if self.config.checkpointing:
             model.recompute_activations()
         model.autocast = PRECISIONS[self.config.precision]
@@ -325,51 +350,112 @@ class _Trainer:
         states: list[dict[str, Tensor]] = []
         results: list[dict[str, Any]] = []
         found = config.replicas * members(method, self.m)
+        count = len(found) + (config.distil > 0)
         for index, member in enumerate(found):
             if method.method == "mo-dpo" and not member.part and self.batches["train"].rewards is None:
-                self._set_rewards(states)
-            self.log(f"model {index + 1} of {len(found)}: {method.method}, {member.label}")
+                self._set_rewards((j, state, None) for j, state in enumerate(states))
+            self.log(f"model {index + 1} of {count}: {method.method}, {member.label}")
             state, result = self._fit_member(index, member)
             states.append(state)
             results.append({**result, "model": member.label, "part": member.part})
+        each = states
         if config.replicas > 1:
-            states = [average_replicas(states, groups=self.m)]
+            states = [average_replicas(each, groups=self.m)]
+        if config.distil:
+            self.log(f"model {count} of {count}: {method.method}, what its corners add up to")
+            state, result = self._distil(len(found), each, states[0])
+            states = [state]
+            results.append({**result, "model": "what its corners add up to", "part": False})
         return states, results
 
     def _fit_member(self, index: int, member: Member) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        if self._finished(index).exists():
+            return read_part(self._finished(index))
         config = self.config
-        finished = self.state / f"model-{index:02d}.safetensors"
-        if finished.exists():
-            return read_part(finished)
         self.model.load_trained(self.start)
         if index and config.replicas > 1:
             seed_torch(config.seed, 23, index)
             self.model.redraw_lora()
-        beta = torch.tensor(config.beta, device=self.accelerator.device)
+        coverage = self.batches["train"].coverage
+        loss = step_loss(
+            config.method, member, beta=self.beta, coverage=coverage, separable=False, anchor=config.anchor
+        )
+        return self._fit(index, loss, self._validate(member), config.fit)
+
+    def _distil(
+        self, index: int, teachers: Sequence[dict[str, Tensor]], start: dict[str, Tensor]
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The model that starts as `start`, trained towards the w-weighted sums of the teachers' corners."""
+        if self._finished(index).exists():
+            return read_part(self._finished(index))
+        config, beta, m = self.config, self.beta, self.m
+        started, cpu = time.monotonic(), time.process_time()
+        self._set_rewards((j, state, w) for state in teachers for j, w in enumerate(torch.eye(m)))
+        spent = time.monotonic() - started, time.process_time() - cpu
+        if config.replicas > 1:
+            del self.model
+            gc.collect()
+            self.model = self._build(config.averaged_prompt, conditioned=True)
+        self.model.load_trained(start)
+
+        def losses(model: nn.Module, batch: TextBatch, w: Tensor) -> Tensor:
+            assert batch.rewards is not None
+            w = w.to(beta.device)
+            return distillation_loss(model(*batch.inputs, w), batch.rewards, batch.mask, w, beta)
+
+        def loss(model: nn.Module, batch: TextBatch, rng: np.random.Generator) -> Tensor:
+            w = draw_weights(DISTIL_ALPHA, batch.total, m, rng)[batch.share]
+            return losses(model, batch, w).sum() / batch.total
+
+        validation = self.batches["validation"]
+        weights = draw_weights(DISTIL_ALPHA, len(validation.lists), m, rng_for(config.seed, 47))
+
+        @torch.no_grad()
+        def validate(model: nn.Module) -> float:
+            found = [losses(model, batch, weights[batch.lists]) for batch in validation.once()]
+            return float(torch.cat(found).mean())
+
+        rate = DISTIL_RATE * config.fit.learning_rate
+        fit = replace(config.fit, epochs=config.distil, patience=config.distil, learning_rate=rate)
+        return self._fit(index, loss, validate, fit, spent)
+
+    def _finished(self, index: int) -> Path:
+        return self.state / f"model-{index:02d}.safetensors"
+
+    def _fit(
+        self,
+        index: int,
+        loss: StepLoss,
+        validate: Callable[[nn.Module], float],
+        config: FitConfig,
+        spent: tuple[float, float] = (0.0, 0.0),
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Train the model as it is and keep it as number `index`; `spent` are seconds, and the CPU's, before it."""
         state, label = self.state / f"model-{index:02d}.state", f"model {index + 1}"
-        train = self.batches["train"]
         result = fit(
             self.model,
-            step_loss(config.method, member, beta=beta, coverage=train.coverage, separable=False, anchor=config.anchor),
-            train,
-            self._validate(member, beta),
-            config.fit,
-            seed=config.seed + 1000 * (index + 1),
+            loss,
+            self.batches["train"],
+            validate,
+            config,
+            seed=self.config.seed + 1000 * (index + 1),
             accelerator=self.accelerator,
             state=state,
-            sharded=config.shard,
+            sharded=self.config.shard,
             log=self.log,
             tick=lambda done, total, loss: self.tick(label, done, total, loss),
         ).to_dict()
+        result["seconds"] += spent[0]
+        result["cpu_seconds"] += spent[1]
         tensors = {name: value.detach().cpu().clone() for name, value in self.model.trained().items()}
         if self.accelerator.is_main_process:
-            write_part(finished, tensors, result)
+            write_part(self._finished(index), tensors, result)
             state.unlink(missing_ok=True)
         return tensors, result
 
-    def _validate(self, member: Member, beta: Tensor) -> Callable[[nn.Module], float]:
+    def _validate(self, member: Member) -> Callable[[nn.Module], float]:
         """The mean of w . L: at a member's own w, or at one w drawn for each list, the same after every epoch."""
-        validation = self.batches["validation"]
+        validation, beta = self.batches["validation"], self.beta
         count = len(validation.lists)
         if member.weights is None:
             weights = draw_weights(1.0, count, self.m, rng_for(self.config.seed, 43))
@@ -392,17 +478,25 @@ class _Trainer:
         return margin if self.config.method.method == "mo-dpo" and not member.part else scalarised
 
     @torch.no_grad()
-    def _set_rewards(self, states: Sequence[dict[str, Tensor]]) -> None:
-        """r_j = beta_j delta_j of the single-objective models on every response of both splits."""
-        columns: dict[str, list[Tensor]] = {name: [] for name in self.batches}
-        for j, state in enumerate(states):
+    def _set_rewards(self, teachers: Iterable[tuple[int, dict[str, Tensor], Tensor | None]]) -> None:
+        """r_j = beta_j delta_j on every response of both splits, the mean over the models of objective j.
+
+        `teachers` are (j, a model's tensors, the w it is asked at).
+        """
+        found: dict[str, list[list[Tensor]]] = {name: [[] for _ in range(self.m)] for name in self.batches}
+        for j, state, w in teachers:
             self.model.load_trained(state)
             self.model.eval()
+            at = None if w is None else w.to(self.accelerator.device)
+
+            def residual(batch: TextBatch, at: Tensor | None = at) -> Tensor:
+                return cast(Tensor, self.model(*batch.inputs, at))
+
             for name, batches in self.batches.items():
-                residual = batches.each(lambda batch: self.model(*batch.inputs, None))
-                columns[name].append(self.config.beta[j] * residual)
+                found[name][j].append(self.config.beta[j] * batches.each(residual))
         for name, batches in self.batches.items():
-            batches.rewards = batches.lists.per_list(torch.stack(columns[name], -1))
+            means = [torch.stack(each).mean(0) for each in found[name]]
+            batches.rewards = batches.lists.per_list(torch.stack(means, -1))
 
     def final_config(
         self, states: Sequence[dict[str, Tensor]], results: list[dict[str, Any]], origin: Sequence[str]
@@ -413,12 +507,11 @@ class _Trainer:
             torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
         )
         weights = trained_weights(config.method, self.m)
-        prompt, n = config.prompt, config.replicas
         trained = sum(value.numel() for state in states for value in state.values())
         return {
             "kind": "text",
             **{k: v for k, v in plan(self.preferences, self.name, config).items() if k not in ("data", "model")},
-            "prompt": replace(prompt, lora_rank=n * prompt.lora_rank, lora_alpha=n * prompt.lora_alpha).to_dict(),
+            "prompt": config.averaged_prompt.to_dict(),
             "main": MAIN,
             "objectives": [o.name for o in self.preferences.objectives],
             "base": {

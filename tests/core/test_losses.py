@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hyperdpo.control import geometric_residual
 from hyperdpo.losses import (
     alignment_penalty,
+    distillation_loss,
     dpo_loss,
     drift,
     icos_loss,
@@ -322,3 +323,54 @@ def test_the_optimum_of_mo_dpo_is_the_geometric_mixture_whatever_k_is(k: int) ->
     assert torch.allclose(torch.softmax(beta * delta.detach(), -1), geometric, atol=1e-6)
     arithmetic = (w[:, None] * log_p.exp()).sum(1)
     assert (arithmetic - geometric).abs().max() > 0.01, "the case tells the two mixtures apart"
+
+
+# --- distillation ----------------------------------------------------------------------------------------------------
+
+
+def test_distillation_by_hand() -> None:
+    """w = (1/4, 3/4), beta = (2, 4): beta_w = 3.5; errors 3.5 delta - w . r = (2.5, -1.5, -1), less their mean 0."""
+    residual = torch.tensor([[1.0, 0.0, -0.5, 9.0]])
+    rewards = torch.tensor([[[1.0, 1.0], [0.0, 2.0], [0.0, -1.0], [50.0, 50.0]]])
+    mask = torch.tensor([[True, True, True, False]])
+    got = distillation_loss(residual, rewards, mask, torch.tensor([0.25, 0.75]), torch.tensor([2.0, 4.0]))
+    assert got.tolist() == [pytest.approx((2.5**2 + 1.5**2 + 1.0**2) / 3)]
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(-9, 9))
+def test_distillation_against_loops_whatever_is_common_to_a_list(seed, shift) -> None:
+    g = torch.Generator().manual_seed(seed)
+    sizes = (4, 1, 3)
+    mask = torch.arange(4) < torch.tensor(sizes)[:, None]
+    residual, rewards = torch.randn(3, 4, generator=g).double(), torch.randn(3, 4, 2, generator=g).double()
+    w, beta = torch.softmax(torch.randn(3, 2, generator=g), -1).double(), torch.tensor([0.5, 2.0]).double()
+    got = distillation_loss(residual + shift, rewards, mask, w, beta)
+    for i, n in enumerate(sizes):
+        errors = [
+            sum(float(w[i, j]) * (float(beta[j]) * float(residual[i, a]) - float(rewards[i, a, j])) for j in range(2))
+            for a in range(n)
+        ]
+        mean = sum(errors) / n
+        assert float(got[i]) == pytest.approx(sum((e - mean) ** 2 for e in errors) / n, abs=1e-9)
+
+
+def test_distillation_is_zero_at_the_geometric_mixture_and_at_the_corners() -> None:
+    g = torch.Generator().manual_seed(8)
+    log_p = torch.log_softmax(torch.randn(4, 3, 5, generator=g, dtype=torch.float64), -1)
+    beta = torch.full((3,), 0.6, dtype=torch.float64)
+    rewards = log_p.transpose(1, 2)
+    for w in (torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64), *torch.eye(3, dtype=torch.float64)):
+        mixture = geometric_residual(log_p, w, 0.6)
+        none = distillation_loss(mixture, rewards, real(mixture), w, beta)
+        assert float(none.abs().max()) < 1e-20
+        assert float(distillation_loss(1.1 * mixture, rewards, real(mixture), w, beta).min()) > 1e-6
+
+
+def test_distillation_of_no_list_is_zero_with_a_gradient() -> None:
+    residual = torch.randn(1, 3, requires_grad=True)
+    mask = torch.zeros(1, 3, dtype=torch.bool)
+    value = distillation_loss(residual, torch.randn(1, 3, 2), mask, torch.tensor([0.5, 0.5]), torch.ones(2))
+    value.sum().backward()
+    assert value.tolist() == [0.0]
+    assert residual.grad is not None
+    assert residual.grad.abs().sum() == 0

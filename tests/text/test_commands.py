@@ -12,6 +12,7 @@ from hyperdpo.cli import main
 from hyperdpo.commands.text import TrainText
 from hyperdpo.errors import ConfigError
 from hyperdpo.methods import MethodConfig
+from hyperdpo.text.card import made_of
 from hyperdpo.text.train import TextConfig
 
 FAST = ["--epochs", "1", "--batch-size", "4", "--max-response", "24", "--max-prompt", "32", "--device", "cpu"]
@@ -95,7 +96,12 @@ def test_export_writes_what_it_says(trained: Path, capsys: pytest.CaptureFixture
 
 def test_info_and_compare_of_a_text_run_say_what_it_is(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "mask of rank 4" in ok(capsys, "info", trained)
-    assert json.loads(ok(capsys, "info", trained, "--json"))["kind"] == "text"
+    config = json.loads(ok(capsys, "info", trained, "--json"))
+    assert config["kind"] == "text"
+    assert made_of(config) == ""
+    assert made_of({**config, "distil": 1}) == ", distilled in 1 pass from what its corners add up to"
+    both = {**config, "replicas": 4, "distil": 3}
+    assert made_of(both) == ", the mean of 4 trainings, distilled in 3 passes from what its corners add up to"
     table = ok(capsys, "compare", trained, trained)
     assert "closeness, nats, mean" in table
     assert "1.000 [1.000, 1.000]" in table

@@ -14,9 +14,9 @@ from transformers import GPT2Config, LlamaConfig, PreTrainedConfig
 from hyperdpo import cli
 from hyperdpo.commands.text import dry_run
 from hyperdpo.errors import ConfigError
-from hyperdpo.methods import MethodConfig
+from hyperdpo.methods import Draw, MethodConfig
 from hyperdpo.text import estimate
-from hyperdpo.text.estimate import Work, estimate_shape, estimate_training, trace
+from hyperdpo.text.estimate import Estimate, Work, estimate_shape, estimate_training, trace
 from hyperdpo.text.model import TextModel
 from hyperdpo.text.tokens import tokenise
 from hyperdpo.text.train import TextConfig
@@ -116,6 +116,23 @@ def test_whole_lists_at_every_corner_are_as_many_rows_in_training_alone() -> Non
     assert each.epoch_operations - validation == pytest.approx(3 * (one.epoch_operations - validation), rel=1e-6)
     twice = estimate_shape(deep(2), WORK, replace(CONFIG, replicas=2).resolve(3), 3, device="cpu", assumed=SPEED)
     assert twice.models == 2
+    assert twice.distil_operations == 0
+
+
+def test_distilling_takes_its_passes_at_one_w_and_every_corner_of_every_replica_once() -> None:
+    def found(draw: Draw = "corners", **options: int) -> Estimate:
+        config = replace(CONFIG, method=MethodConfig(draw=draw), **options).resolve(3)  # type: ignore[arg-type]
+        return estimate_shape(deep(2), WORK, config, 3, device="cpu", assumed=SPEED)
+
+    plain, taught, at_one_w = found(), found(distil=3), found("balanced")
+    expected = 3 * at_one_w.epoch_operations + 3 * plain.base_operations
+    assert taught.distil_operations == pytest.approx(expected, rel=1e-6)
+    assert taught.seconds == pytest.approx(plain.seconds + taught.distil_operations / 1e9, rel=1e-6)
+    assert "distilling" in taught.text()
+    assert "distilling" not in plain.text()
+    both = found(distil=3, replicas=2)
+    assert both.trained > plain.trained, "the second stage has the rows of LoRA of both"
+    assert both.distil_operations > expected + 3 * plain.base_operations
 
 
 def test_half_precision_halves_the_base_on_a_gpu() -> None:

@@ -72,7 +72,7 @@ def test_a_recipe_runs_resumes_and_prints(recipe: Path, tmp_path: Path, capsys: 
 def test_every_row_is_compared_with_a_mean_of_replicas_too(
     recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    mean = '[[variant]]\nlabel = "Mean"\nmethod = "hyperdpo"\nreplicas = 2\ncompared = true\n'
+    mean = '[[variant]]\nlabel = "Mean"\nmethod = "hyperdpo"\nreplicas = 2\ndistil = 1\ncompared = true\n'
     recipe.write_text(recipe.read_text().replace("seeds = 2", "seeds = 1").replace("follow = 3", "") + mean)
     argv = ["reproduce", str(recipe), "--quick", "--work", str(tmp_path / "work"), "--no-images", "--device", "cpu"]
     assert main([*argv, "--json"]) == 0
@@ -83,6 +83,8 @@ def test_every_row_is_compared_with_a_mean_of_replicas_too(
     assert one["others_minus_this"]["Mean"]["difference"] == pytest.approx(-two["ours_minus_this"]["difference"])
     assert soup["others_minus_this"]["Mean"]["difference"] == pytest.approx(two["hypervolume"] - soup["hypervolume"])
     assert two["models"] == 1
+    [made] = [c for c in (TextRun(f.parent).config for f in tmp_path.glob("work/text/*/manifest.json")) if c["distil"]]
+    assert (made["replicas"], len(made["training"])) == (2, 3)
     assert main(argv) == 0
     assert "Mean - this" in capsys.readouterr().out
     recipe.write_text(recipe.read_text().replace('method = "dpo-soup"', 'method = "dpo-soup"\nreplicas = 2'))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from hyperdpo.errors import ConfigError, RunError, WeightsError
+from hyperdpo.losses import distillation_loss
 from hyperdpo.methods import Draw, Member, MethodConfig, step_loss
 from hyperdpo.objectives import Objective
 from hyperdpo.text.data import Preferences, part_of_run
@@ -267,6 +268,98 @@ def test_replicas_are_one_model_with_the_mean_of_their_changes(
 def test_replicas_that_cannot_be_averaged_are_refused(config: TextConfig, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         config.resolve(2)
+
+
+MIDDLE = torch.tensor([0.5, 0.5])
+
+
+def responses_of(run: TextRun, part: str = "train") -> TextTable:
+    return TextTable(run, toy_preferences(40).split(0)[part])
+
+
+def apart(table: TextTable, run: TextRun, wanted: np.ndarray, w: Tensor) -> float:
+    """How far a run at w is from the residuals that are wanted there, less what is common to a list."""
+    error = (table.measure(run, w).residuals - wanted).reshape(-1, 3)
+    return float(np.square(error - error.mean(1, keepdims=True)).mean())
+
+
+def test_distilling_moves_what_lies_between_to_the_sum_of_the_corners(model_folder: Path, tmp_path: Path) -> None:
+    lists, config = toy_preferences(40), replace(CONFIG, beta=(0.5,), fit=replace(QUICK, epochs=4, patience=4))
+    plain = train(lists, str(model_folder), config, tmp_path / "plain", device="cpu")
+    taught = train(lists, str(model_folder), replace(config, distil=6), tmp_path / "taught", device="cpu")
+    assert [t["model"] for t in taught.config["training"]] == ["every w", "what its corners add up to"]
+    assert taught.config["cpu_seconds"] > sum(t["cpu_seconds"] for t in taught.config["training"]) - 1e-6
+    assert taught.config["models"] == 1
+    assert taught.config["prompt"] == plain.config["prompt"]
+    table = responses_of(plain)
+    corners = [table.measure(plain, w).residuals for w in torch.eye(2)]
+    summed = np.mean(corners, 0)
+    before, after = apart(table, plain, summed, MIDDLE), apart(table, taught, summed, MIDDLE)
+    assert after < 0.6 * before
+    for w, corner in zip(torch.eye(2), corners, strict=True):
+        assert apart(table, taught, corner, w) < before, "the corners are kept"
+    assert not same_weights(plain, taught)
+
+
+def test_what_is_taught_is_the_mean_of_all_trainings_and_a_stop_in_it_is_gone_on_from(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class EnoughError(Exception):
+        pass
+
+    def stop(what: str, done: int, total: int, loss: float) -> None:
+        if what == "model 3" and done == 3:
+            raise EnoughError
+
+    config = replace(CONFIG, beta=(0.1, 0.3), replicas=2, distil=2, fit=replace(QUICK, epochs=1))
+    states: list[dict[str, Tensor]] = []
+    rewards: dict[tuple[int, int], Tensor] = {}
+
+    def noted(each: list[dict[str, Tensor]], groups: int) -> dict[str, Tensor]:
+        states[:] = each
+        return average_replicas(each, groups)
+
+    def spied(residual: Tensor, given: Tensor, mask: Tensor, w: Tensor, beta: Tensor) -> Tensor:
+        rewards[tuple(given.shape[:2]), len(rewards)] = given  # type: ignore[index]
+        return distillation_loss(residual, given, mask, w, beta)
+
+    monkeypatch.setattr("hyperdpo.text.train.average_replicas", noted)
+    monkeypatch.setattr("hyperdpo.text.train.distillation_loss", spied)
+    whole = trained(model_folder, tmp_path / "whole", config)
+    assert whole.config["prompt"]["lora_rank"] == 2 * config.prompt.lora_rank
+    assert whole.folder.models()[0].keys() == states[0].keys()
+    backbone, _ = load_frozen(str(model_folder), half=False)
+    model = TextModel(backbone, 2, config.prompt, conditioned=True).eval()
+    table = TextTable(whole, toy_preferences().split(0)["train"])
+    expected = []
+    for j, beta in enumerate(whole.beta):
+        each = []
+        for state in states:
+            model.load_trained(state)
+            with torch.no_grad():
+                each.append(table.batches.each(lambda batch, j=j: model(*batch.inputs, torch.eye(2)[j])))  # type: ignore[misc]
+        expected.append(beta * torch.stack(each).mean(0))
+    seen = torch.cat([given.flatten(0, 1) for given in rewards.values()])
+    for row in torch.stack(expected, -1):
+        assert float((seen - row).abs().amax(1).min()) < 1e-4
+    with pytest.raises(EnoughError):
+        trained(model_folder, tmp_path / "stopped", config, tick=stop)
+    with pytest.raises(RunError, match="distil: 2 then, 3 now"):
+        trained(model_folder, tmp_path / "stopped", replace(config, distil=3), resume=True)
+    assert same_weights(whole, trained(model_folder, tmp_path / "stopped", config, resume=True))
+
+
+@pytest.mark.parametrize(
+    ("config", "m", "said"),
+    [
+        (replace(CONFIG, distil=-1), 2, "distil is 0 or more passes; got -1"),
+        (replace(CONFIG, distil=2, method=MethodConfig(method="dpo-ls")), 2, "got 2 passes for dpo-ls"),
+        (replace(CONFIG, distil=2), 1, "With one objective there is nothing between corners; got distil 2"),
+    ],
+)
+def test_what_cannot_be_distilled_is_refused(config: TextConfig, m: int, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        config.resolve(m)
 
 
 @pytest.mark.parametrize(("n", "draw", "said"), [(3, "split", True), (4, "split", False), (3, "corners", False)])
