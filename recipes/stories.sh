@@ -18,7 +18,7 @@ common=(--model "$work/base" --data "$work/lists.jsonl.xz" --resume --max-prompt
     --objective upbeat:softmax:0.5 --objective concise:softmax:0.5 --objective talkative:softmax:0.5
     --precision bf16 --epochs 2 --patience 2 --batch-size 2 --learning-rate 0.0015 --beta 0.08 --anchor 0.07)
 # a list of four is too short to be split over three objectives: each of them sees all of it
-hyperdpo train text "${common[@]}" --draw corners --out "$work/run"
+hyperdpo train text "${common[@]}" --draw corners --distil 3 --out "$work/run"
 for method in dpo-soup dpo-ls mo-dpo; do # what the dashboard draws beside it
     hyperdpo train text "${common[@]}" --method $method --out "$work/$method"
 done
