@@ -174,6 +174,7 @@ class Estimate:
         alone = self.processes == 1
         how = "one process" if alone else f"each of {self.processes} processes, the base sharded"
         whole = "" if alone else f", and {_gb(self.gathered)} gathered at a time"
+        also = ", distilling and the base" if self.distil_operations else ", and the base"
         lines = [
             ("model", f"{self.architecture}, {self.parameters:,} parameters, {self.trained:,} trained"),
             ("device", f"{self.device}, {self.precision}, {how}"),
@@ -182,7 +183,7 @@ class Estimate:
             ("  trained", f"{_gb(self.state)}: weights, gradients, AdamW's moments, copies"),
             ("  activations", f"{_gb(self.activations)}: {self.work.rows} responses of {self.work.length} tokens"),
             ("  program", _gb(self.program)),
-            ("time", f"at most {_duration(self.seconds)}: {self.models} x {self.epochs} epochs, and the base"),
+            ("time", f"at most {_duration(self.seconds)}: {self.models} x {self.epochs} epochs{also}"),
             ("  base scores", f"{_duration(self.base_seconds)}, once"),
             ("  epoch", f"{_duration(self.epoch_seconds)}: {self.work.passes:,} passes{'' if alone else ' in all'}"),
             ("  throughput", f"{self.throughput / 1e9:,.1f} Gflop/s, {self.source}"),
