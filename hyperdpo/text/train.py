@@ -41,9 +41,7 @@ DEFAULT_FIT = FitConfig(epochs=3, patience=3, batch_size=8, learning_rate=2e-3, 
 # one the other rows are trained a little for the wrong objective. Who draws is served best by draws close to them.
 DEFAULT_METHOD = MethodConfig(alpha=0.01, draw="split")
 MIN_LISTS = 3
-# Of the second stage, in units of the first one's learning rate, over the root of the replicas, whose rows of LoRA all
-# move: higher ones forget the corners.
-DISTIL_RATE = 0.27
+DISTIL_RATE = 0.13  # of the second stage, in units of the first one's learning rate: higher ones forget the corners
 DISTIL_ALPHA = 0.5  # it draws w from Dirichlet(alpha)
 
 
@@ -416,7 +414,7 @@ class _Trainer:
             found = [losses(model, batch, weights[batch.lists]) for batch in validation.once()]
             return float(torch.cat(found).mean())
 
-        rate = DISTIL_RATE * config.fit.learning_rate / math.sqrt(config.replicas)
+        rate = DISTIL_RATE * config.fit.learning_rate
         fit = replace(config.fit, epochs=config.distil, patience=config.distil, learning_rate=rate)
         return self._fit(index, loss, validate, fit, spent)
 
