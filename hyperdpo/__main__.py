@@ -1,8 +1,6 @@
 """`python -m hyperdpo` is the same program as `hyperdpo`."""
 
-import sys
-
-from hyperdpo.cli import main
+from hyperdpo.cli import program
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

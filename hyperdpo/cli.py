@@ -11,7 +11,8 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import get_origin, get_type_hints
+from contextlib import suppress
+from typing import NoReturn, get_origin, get_type_hints
 
 import tyro
 from tyro.conf import FlagCreatePairsOff, UseAppendAction
@@ -85,6 +86,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     if _rank() and not isinstance(command, TrainRank | TrainText):
         return 0  # under `accelerate launch` one process answers; only training has work for the others
     return _answered(command)
+
+
+def program() -> NoReturn:
+    """`main` as a process of its own."""
+    leave(main())
+
+
+def leave(status: int) -> NoReturn:
+    """End this process; at once where it is one of several that a launcher has started.
+
+    An interpreter that winds down while torch's threads between processes are at work is aborted at times (seen with
+    gloo, where more programs run than cores), and the launcher then ends the others before they have answered.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):  # a pipe that nobody reads
+                stream.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def _given_twice(command: Command, arguments: Sequence[str]) -> list[str]:

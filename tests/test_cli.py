@@ -992,6 +992,17 @@ def test_other_processes_of_a_launch_stay_silent(run_path: Path, call, monkeypat
     assert call("info", run_path) == (0, "", "")
 
 
+@pytest.mark.parametrize(("world", "told"), [("2", "answer\n"), ("1", "answer\nwound down\n")])
+def test_one_of_several_processes_ends_at_once_with_its_answer_and_status(world: str, told: str) -> None:
+    code = (
+        "import atexit; from hyperdpo.cli import leave; atexit.register(print, 'wound down');"
+        "print('answer', end='\\n'); leave(3)"
+    )
+    environment = {**os.environ, "WORLD_SIZE": world}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, done.stdout) == (3, told)
+
+
 def test_version(call) -> None:
     assert call("--version")[1].startswith("hyperdpo ")
 

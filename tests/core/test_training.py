@@ -236,6 +236,7 @@ TWO_PROCESSES = """
     torch.set_num_threads(1)
     from safetensors.torch import save_file
     from test_training import CONFIG, Rows, net, step_loss, validate
+    from hyperdpo.cli import leave
     from hyperdpo.errors import Interrupted
     from hyperdpo.training import fit, make_accelerator
 
@@ -261,6 +262,7 @@ TWO_PROCESSES = """
         if accelerator.is_main_process:
             save_file(model.state_dict(), out)
     accelerator.wait_for_everyone()  # gloo aborts where one takes the group down while another still talks
+    leave(0)
 """
 
 

@@ -268,11 +268,13 @@ TWO_PROCESSES = """
     torch.set_num_threads(1)
     from pathlib import Path
     from test_train import config
+    from hyperdpo.cli import leave
     from hyperdpo.rank.data import open_data
     from hyperdpo.rank.train import train
 
     chosen = config(parametrisation=sys.argv[3])
     train(open_data(sys.argv[1]), chosen, Path(sys.argv[2]), device="cpu")
+    leave(0)
 """
 
 

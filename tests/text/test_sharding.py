@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 import hyperdpo
+from hyperdpo.cli import leave
 from hyperdpo.errors import ConfigError, Interrupted
 from hyperdpo.methods import MethodConfig
 from hyperdpo.text import model as text_model
@@ -107,6 +108,7 @@ class Launched:
         self.train("gpt2", "resumed", resume=True)
         self.stop("gpt2", "left")
         (self.folder / f"notes-{self.rank}.json").write_text(json.dumps(self.notes))
+        leave(0)
 
 
 @pytest.fixture(scope="module")
