@@ -503,6 +503,28 @@ def test_compare_tests_the_first_run_against_each_other_on_the_same_samples(run_
     assert (twin["difference"], twin["p"], twin["better"]) == (0.0, 1.0, 0.5)
 
 
+def test_one_run_is_compared_with_the_fronts_beside_it(
+    run_path: Path, ls_path: Path, csv_run: Path, document, call, refused, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(run_path, copy)
+    assert call("evaluate", copy, "--baseline", ls_path, "--points", "5", "--save")[0] == 0
+    own, *others = document("compare", copy)["runs"]
+    assert own["method"] == "hyperdpo"
+    [beside] = [row for row in others if row["method"] == "dpo-ls"]
+    assert not {"base", "oracle"} & {row["front"] for row in others}, "a front has a point for each w"
+    apart = document("compare", copy, ls_path)["runs"][1]
+    for key in ("hypervolume", "hypervolume_interval", "against_first", "models", "parameters", "seconds", "device"):
+        assert beside[key] == pytest.approx(apart[key], abs=1e-3) if key == "seconds" else beside[key] == apart[key], (
+            key
+        )
+    assert (own["seed"], beside["seed"]) == (0, None)
+    told = refused("compare", csv_run)
+    assert "holds no front but its own that was measured on the same terms; name another run" in told
+    assert f"hyperdpo evaluate {csv_run} --baseline RUN --save" in told
+    assert "or one that holds fronts of others; got none" in refused("compare")
+
+
 def test_compare_does_without_per_query_figures(run_path: Path, ls_path: Path, document, tmp_path: Path) -> None:
     bare = tmp_path / "bare"
     shutil.copytree(ls_path, bare)
@@ -544,7 +566,6 @@ def test_compare_refuses_what_differs_and_names_it(
     front["fronts"][0]["data"] = "0" * 64
     (elsewhere / "front.json").write_text(json.dumps(front))
     assert "differ in data" in refused("compare", run_path, elsewhere)
-    assert "needs two" in refused("compare", run_path)
 
 
 # --- reproduce ------------------------------------------------------------------------------------------------------

@@ -33,20 +33,24 @@ if TYPE_CHECKING:
 class Compare:
     """Compare runs by the fronts they hold, with intervals and a paired test of the first run against each other.
 
-    Refuses runs that were not measured on the same terms.
+    One run is compared with the fronts of others that its folder holds. Refuses runs that were not measured on the
+    same terms.
     """
 
-    runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN", help="Run folders, two or more.")]
+    runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN", help="Run folders.")]
     json: Json = False
 
     def execute(self) -> Answer:
         from hyperdpo.front import comparable
         from hyperdpo.runs import RunFolder
 
-        if len(self.runs) < 2:
-            raise ConfigError(f"A comparison needs two runs or more; got {len(self.runs)}.")
+        if not self.runs:
+            raise ConfigError("A comparison needs two runs, or one that holds fronts of others; got none.")
         folders = [RunFolder(path) for path in _all_runs(self.runs)]
         fronts = [replace(_own_front(folder), run=str(folder.path)) for folder in folders]
+        if len(folders) == 1:
+            fronts += _others_in(folders[0])
+            folders *= len(fronts)
         try:
             comparable(fronts)
         except ConfigError as error:
@@ -148,6 +152,20 @@ def _own_front(folder: RunFolder) -> ParetoFront:
     raise RunError(f"{folder.path} holds no front of its own; measure it: hyperdpo evaluate {folder.path} --save")
 
 
+def _others_in(folder: RunFolder) -> list[ParetoFront]:
+    """The fronts of other methods beside a run's own. Raises ConfigError where there is none."""
+    from hyperdpo.front import differing_terms
+
+    own = _own_front(folder)
+    others = [f for f in folder.fronts() if f.name != own.name and len(f.weights[0]) and not differing_terms(own, f)]
+    if not others:
+        raise ConfigError(
+            f"A comparison needs two runs, and {folder.path} holds no front but its own that was measured on the same "
+            f"terms; name another run, or keep one beside it: hyperdpo evaluate {folder.path} --baseline RUN --save"
+        )
+    return others
+
+
 def _evaluate_hint(fronts: Sequence[ParetoFront]) -> str:
     first = fronts[0]
     terms = f"--split {first.split} --k {first.k} --scale {first.scale:g} --save"
@@ -158,8 +176,13 @@ def _evaluate_hint(fronts: Sequence[ParetoFront]) -> str:
     )
 
 
+_TOLD = ("seconds", "parameters", "models", "device")  # of a front that stands in another run's folder
+
+
 def _compared(folder: RunFolder, front: ParetoFront) -> dict[str, Any]:
     config = folder.config
+    own = front.method == config["method"]["method"]
+    told = config if own else {"seed": None, **{key: getattr(front, key) for key in _TOLD}}
     return {
         "run": str(folder.path),
         "front": front.name,
@@ -168,14 +191,11 @@ def _compared(folder: RunFolder, front: ParetoFront) -> dict[str, Any]:
         "main_mean": front.main_mean,
         "main_std": front.main_std,
         "sparsity": front.sparsity,
-        "seconds": config["seconds"],
         "base_seconds": config["base"].get("seconds", 0.0),
-        "parameters": config["parameters"],
-        "models": config["models"],
         "points": len(front.ndcg),
         "base": config["base"]["kind"],
-        "device": config["device"],
-        "seed": config["seed"],
+        "seed": told["seed"],
+        **{key: told[key] for key in _TOLD},
     }
 
 
