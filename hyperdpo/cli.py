@@ -99,7 +99,7 @@ def leave(status: int) -> NoReturn:
     An interpreter that winds down while torch's threads between processes are at work is aborted at times (seen with
     gloo, where more programs run than cores), and the launcher then ends the others before they have answered.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if int(os.environ.get("WORLD_SIZE") or 1) > 1:
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError):  # a pipe that nobody reads
                 stream.flush()

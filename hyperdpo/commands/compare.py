@@ -49,7 +49,7 @@ class Compare:
         folders = [RunFolder(path) for path in _all_runs(self.runs)]
         fronts = [replace(_own_front(folder), run=str(folder.path)) for folder in folders]
         if len(folders) == 1:
-            fronts += _others_in(folders[0])
+            fronts += _others_in(folders[0], fronts[0])
             folders *= len(fronts)
         try:
             comparable(fronts)
@@ -57,8 +57,8 @@ class Compare:
             raise ConfigError([*error.problems, _evaluate_hint(fronts)]) from None
         measured = _measured_together(fronts)
         rows = [
-            {**_compared(folder, front), **statistics}
-            for folder, front, statistics in zip(folders, fronts, measured, strict=True)
+            {**_compared(folder, front, own=i < len(self.runs)), **statistics}
+            for i, (folder, front, statistics) in enumerate(zip(folders, fronts, measured, strict=True))
         ]
         first = fronts[0]
         terms = {
@@ -152,11 +152,10 @@ def _own_front(folder: RunFolder) -> ParetoFront:
     raise RunError(f"{folder.path} holds no front of its own; measure it: hyperdpo evaluate {folder.path} --save")
 
 
-def _others_in(folder: RunFolder) -> list[ParetoFront]:
+def _others_in(folder: RunFolder, own: ParetoFront) -> list[ParetoFront]:
     """The fronts of other methods beside a run's own. Raises ConfigError where there is none."""
     from hyperdpo.front import differing_terms
 
-    own = _own_front(folder)
     others = [f for f in folder.fronts() if f.name != own.name and len(f.weights[0]) and not differing_terms(own, f)]
     if not others:
         raise ConfigError(
@@ -176,12 +175,12 @@ def _evaluate_hint(fronts: Sequence[ParetoFront]) -> str:
     )
 
 
-_TOLD = ("seconds", "parameters", "models", "device")  # of a front that stands in another run's folder
+_TOLD = ("seconds", "parameters", "models", "device")
 
 
-def _compared(folder: RunFolder, front: ParetoFront) -> dict[str, Any]:
+def _compared(folder: RunFolder, front: ParetoFront, *, own: bool) -> dict[str, Any]:
+    """A row; what a front that is not the folder's `own` cost is told by the front itself."""
     config = folder.config
-    own = front.method == config["method"]["method"]
     told = config if own else {"seed": None, **{key: getattr(front, key) for key in _TOLD}}
     return {
         "run": str(folder.path),

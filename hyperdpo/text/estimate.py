@@ -281,6 +281,7 @@ def estimate_shape(
     per_list = mean.operations * work.passes / work.lists
     forward = mean.forward / visits * work.passes / work.lists  # at one w
     step = per_list / visits
+    rewards = config.replicas * m * forward * (work.lists + work.validation) if config.distil else 0.0
     copies = COPIES + bool(config.fit.average)
     free = None if assumed else _free(device)
     if free is not None and device == "cpu":
@@ -301,11 +302,7 @@ def estimate_shape(
         epochs=config.fit.epochs,
         epoch_operations=per_list * work.lists / processes + forward * work.validation,
         base_operations=forward * (work.lists + work.validation),
-        distil_operations=(
-            config.distil * (step * work.lists / processes + forward * work.validation)
-            + config.replicas * m * forward * (work.lists + work.validation)
-        )
-        * (config.distil > 0),
+        distil_operations=config.distil * (step * work.lists / processes + forward * work.validation) + rewards,
         throughput=throughput,
         source=source,
         processes=processes,
